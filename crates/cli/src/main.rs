@@ -1,0 +1,3 @@
+//! The `earthmapper` program.
+
+fn main() {}
