@@ -1,1 +1,30 @@
-//! EarthMapper: one model that translates satellite images into map tiles and map tiles into satellite images.
+//! EarthMapper: one model that translates satellite images into map tiles and map tiles into satellite images,
+//! fills holes, extends borders and invents a matching pair for a coordinate (arXiv 2504.19432).
+//!
+//! Read it in this order: [`scales`], [`tokenizer`], [`geo_embedding`], [`transformer`], [`guidance`],
+//! [`sampler`], [`translator`]. `ARCHITECTURE.md` maps every equation of the paper to a file.
+
+pub mod config;
+pub mod device;
+pub mod geo_embedding;
+pub mod guidance;
+pub mod init;
+pub mod model;
+pub mod pictures;
+pub mod resample;
+pub mod sampler;
+pub mod scales;
+pub mod tokenizer;
+pub mod transformer;
+pub mod translator;
+pub mod weights;
+pub mod windows;
+
+pub use config::{EarthMapperConfig, TokenizerConfig, TransformerConfig};
+pub use earthmapper_geo::{LonLat, Modality, Place};
+pub use model::{EarthMapper, ModelError};
+pub use sampler::{Sampler, SamplerConfig};
+pub use scales::Scales;
+pub use tokenizer::{MultiScaleTokenizer, TokenPyramid};
+pub use transformer::{JointTransformer, KvCache};
+pub use translator::{Condition, Generation, GenerationOptions, Known, Translator};

@@ -1,0 +1,294 @@
+//! Configuration of the tokenizer, the transformer and a whole model folder. Unknown keys are errors.
+
+use earthmapper_geo::Modality;
+use serde::{Deserialize, Serialize};
+
+use crate::scales::Scales;
+
+/// What is wrong with a configuration, and where.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{key}: {problem}")]
+pub struct ConfigError {
+    /// The offending key.
+    pub key: &'static str,
+    /// What is wrong and what would be right.
+    pub problem: String,
+}
+
+fn wrong(key: &'static str, problem: impl Into<String>) -> ConfigError {
+    ConfigError { key, problem: problem.into() }
+}
+
+/// The multi-scale tokenizer (Eq. 2–3, 5–7). The defaults are VAR's published tokenizer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TokenizerConfig {
+    /// Side of a picture in pixels.
+    pub picture_side: usize,
+    /// Sides of the token maps from coarse to fine; the last equals `picture_side` / stride.
+    pub sides: Vec<usize>,
+    /// Entries V of the one codebook.
+    pub vocabulary: usize,
+    /// Width d of a code and of the features.
+    pub latent_width: usize,
+    /// Depth D of the hierarchical residual quantization; 1 is VAR's tokenizer.
+    pub quantizer_depth: usize,
+    /// Pixels folded into channels before the first convolution (1 = none). With 4 the costly full-resolution
+    /// convolutions are saved; the stride is `fold` · 2^(levels − 1).
+    pub fold: usize,
+    /// Channels at the first level.
+    pub channels: usize,
+    /// Channel multiplier of each level; every level but the last halves the side.
+    pub multipliers: Vec<usize>,
+    /// Residual blocks per level in the encoder (the decoder has one more).
+    pub residual_blocks: usize,
+    /// Whether the last level and the middle use self-attention.
+    pub attention: bool,
+    /// How many convolutions φ are shared over the scales.
+    pub phi_count: usize,
+    /// Mixing ratio of φ: h ← (1 − ratio)·h + ratio·φ(h).
+    pub phi_ratio: f64,
+}
+
+impl Default for TokenizerConfig {
+    fn default() -> Self {
+        Self {
+            picture_side: 256,
+            sides: vec![1, 2, 3, 4, 5, 6, 8, 10, 13, 16],
+            vocabulary: 4096,
+            latent_width: 32,
+            quantizer_depth: 1,
+            fold: 1,
+            channels: 160,
+            multipliers: vec![1, 1, 2, 2, 4],
+            residual_blocks: 2,
+            attention: true,
+            phi_count: 4,
+            phi_ratio: 0.5,
+        }
+    }
+}
+
+impl TokenizerConfig {
+    /// Pixels per side of one token of the finest scale.
+    pub fn stride(&self) -> usize {
+        self.fold << (self.multipliers.len().max(1) - 1)
+    }
+
+    /// The scales of the pyramid.
+    pub fn scales(&self) -> Scales {
+        Scales::new(&self.sides)
+    }
+
+    /// Checks every key.
+    ///
+    /// # Errors
+    /// The first key whose value cannot work, with what would.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        if self.multipliers.is_empty() || self.multipliers.len() > 8 || self.multipliers.contains(&0) {
+            return Err(wrong("multipliers", "needs one to eight multipliers above zero"));
+        }
+        if self.fold == 0 || self.channels == 0 || self.latent_width == 0 || self.residual_blocks == 0 {
+            return Err(wrong("fold, channels, latent_width, residual_blocks", "must be above zero"));
+        }
+        if self.vocabulary < 2 {
+            return Err(wrong("vocabulary", "needs at least two codes"));
+        }
+        if self.quantizer_depth == 0 || self.quantizer_depth > 64 {
+            return Err(wrong("quantizer_depth", "must be between 1 and 64"));
+        }
+        if self.phi_count == 0 || !(0.0..=1.0).contains(&self.phi_ratio) {
+            return Err(wrong("phi_count, phi_ratio", "needs at least one φ and a ratio between 0 and 1"));
+        }
+        if self.sides.is_empty() || self.sides[0] == 0 || self.sides.windows(2).any(|w| w[0] > w[1]) {
+            return Err(wrong("sides", "needs sides above zero that do not decrease"));
+        }
+        let finest = *self.sides.last().expect("not empty");
+        if self.picture_side != finest * self.stride() {
+            let want = finest * self.stride();
+            return Err(wrong(
+                "picture_side",
+                format!("is {} but {finest} tokens of {} px make {want} px", self.picture_side, self.stride()),
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// How attention scores are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AttentionKind {
+    /// q·k scaled by 0.25/√head width, as VAR's plain attention does.
+    Dot,
+    /// q and k of unit length times a learned scale per head.
+    L2,
+}
+
+/// Where the six adaptive-norm vectors of a block come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AdaptiveNorm {
+    /// Every block has its own projection of the condition.
+    PerBlock,
+    /// One projection for all blocks plus a learned offset per block.
+    Shared,
+}
+
+/// The form of the GELU in the feed-forward layers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Activation {
+    /// The exact form.
+    Gelu,
+    /// The tanh approximation, which VAR's weights were trained with.
+    GeluTanh,
+}
+
+/// The joint transformer (Eq. 8–11). One dial, `depth`: width and heads follow unless they are given.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TransformerConfig {
+    /// Number of blocks.
+    pub depth: usize,
+    /// Width; 0 means 64 · depth.
+    pub width: usize,
+    /// Attention heads; 0 means depth.
+    pub heads: usize,
+    /// Hidden width of the feed-forward layer ÷ width.
+    pub mlp_ratio: f64,
+    /// Kind of attention scores.
+    pub attention: AttentionKind,
+    /// Kind of adaptive normalisation.
+    pub adaptive_norm: AdaptiveNorm,
+    /// Kind of activation.
+    pub activation: Activation,
+    /// Stochastic depth of the last block (rises linearly from 0); negative means 0.1 · depth / 24.
+    pub drop_path: f64,
+    /// ε of the layer norms.
+    pub norm_epsilon: f64,
+    /// The pictures modelled jointly, in the order they stand in the sequence.
+    pub modalities: Vec<Modality>,
+    /// Octaves of the coordinate encoding: angles times 2^0 … 2^(octaves − 1).
+    pub place_octaves: usize,
+}
+
+impl Default for TransformerConfig {
+    fn default() -> Self {
+        Self {
+            depth: 16,
+            width: 0,
+            heads: 0,
+            mlp_ratio: 4.0,
+            attention: AttentionKind::L2,
+            adaptive_norm: AdaptiveNorm::PerBlock,
+            activation: Activation::GeluTanh,
+            drop_path: -1.0,
+            norm_epsilon: 1e-6,
+            modalities: vec![Modality::Satellite, Modality::Map],
+            place_octaves: 17,
+        }
+    }
+}
+
+impl TransformerConfig {
+    /// Width of the hidden states.
+    pub fn width(&self) -> usize {
+        if self.width == 0 { 64 * self.depth } else { self.width }
+    }
+
+    /// Number of attention heads.
+    pub fn heads(&self) -> usize {
+        if self.heads == 0 { self.depth } else { self.heads }
+    }
+
+    /// Stochastic depth of block `index`.
+    pub fn drop_path(&self, index: usize) -> f64 {
+        let last = if self.drop_path < 0.0 { 0.1 * self.depth as f64 / 24.0 } else { self.drop_path };
+        if self.depth < 2 { last } else { last * index as f64 / (self.depth - 1) as f64 }
+    }
+
+    /// Checks every key.
+    ///
+    /// # Errors
+    /// The first key whose value cannot work, with what would.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        if self.depth == 0 {
+            return Err(wrong("depth", "must be above zero"));
+        }
+        if !self.width().is_multiple_of(self.heads()) {
+            return Err(wrong("heads", format!("{} must divide the width {}", self.heads(), self.width())));
+        }
+        if !(self.mlp_ratio > 0.0 && self.mlp_ratio <= 64.0) {
+            return Err(wrong("mlp_ratio", "must be between 0 and 64"));
+        }
+        if !(self.drop_path < 1.0) {
+            return Err(wrong("drop_path", "must be below 1"));
+        }
+        let mut seen = self.modalities.clone();
+        seen.dedup();
+        if self.modalities.is_empty() || seen.len() != self.modalities.len() {
+            return Err(wrong("modalities", "needs at least one modality and none twice"));
+        }
+        if !(1..=40).contains(&self.place_octaves) {
+            return Err(wrong("place_octaves", "must be between 1 and 40"));
+        }
+        Ok(())
+    }
+}
+
+/// What the weights were trained on: facts that a user of the model needs and that commands check.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TrainedOn {
+    /// Ground size of one pixel in metres, when known.
+    pub metres_per_pixel: Option<f64>,
+    /// Web-map zoom level of the training tiles, when known.
+    pub zoom: Option<u8>,
+    /// Where on Earth.
+    pub region: String,
+    /// Look of the maps.
+    pub map_style: String,
+    /// Datum of the coordinates (`wgs84`, `gcj02`, `bd09`).
+    pub datum: String,
+    /// Whether the places of the training pictures were known to the model.
+    pub places_known: bool,
+}
+
+/// `config.json` of a model folder (the tokenizer has a file of its own beside it).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EarthMapperConfig {
+    /// Version of this format.
+    pub format: u32,
+    /// Name of the model.
+    pub name: String,
+    /// The transformer.
+    pub transformer: TransformerConfig,
+    /// What the weights were trained on.
+    #[serde(default)]
+    pub trained_on: TrainedOn,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_the_published_shapes() {
+        let tokenizer = TokenizerConfig::default();
+        tokenizer.check().unwrap();
+        assert_eq!(tokenizer.stride(), 16);
+        let transformer = TransformerConfig::default();
+        transformer.check().unwrap();
+        assert_eq!((transformer.width(), transformer.heads()), (1024, 16));
+    }
+
+    #[test]
+    fn a_side_that_does_not_fit_names_the_key() {
+        let config = TokenizerConfig { picture_side: 250, ..Default::default() };
+        assert_eq!(config.check().unwrap_err().key, "picture_side");
+        let unknown: Result<TokenizerConfig, _> = serde_json::from_str(r#"{"chanels": 3}"#);
+        assert!(unknown.unwrap_err().to_string().contains("chanels"));
+    }
+}

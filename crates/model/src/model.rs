@@ -1,0 +1,267 @@
+//! A model and its folder: `config.json`, `model.safetensors`, `tokenizer/`, `README.md` and `SHA256SUMS`.
+
+use std::path::{Path, PathBuf};
+
+use burn::tensor::Device;
+use earthmapper_geo::Modality;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::config::{ConfigError, EarthMapperConfig, TokenizerConfig};
+use crate::init::Init;
+use crate::tokenizer::MultiScaleTokenizer;
+use crate::transformer::JointTransformer;
+use crate::translator::GenerationOptions;
+use crate::weights::{self, HostTensors, Missing, Storage, WeightsError};
+
+/// Version of the folder format that this program writes and reads.
+pub const FORMAT: u32 = 1;
+
+/// What can be wrong with a model folder.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    /// There is no such folder.
+    #[error("{0}: no such model folder; name one with --model DIR")]
+    NoFolder(PathBuf),
+    /// A file of the folder is missing.
+    #[error("{0}: missing from the model folder; fetch or export the model again")]
+    MissingFile(PathBuf),
+    /// A file cannot be read or written.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// A configuration does not parse.
+    #[error("{path}: {source}")]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Where and what.
+        source: serde_json::Error,
+    },
+    /// A configuration's values cannot work.
+    #[error("{path}: {source}")]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// Which key.
+        source: ConfigError,
+    },
+    /// A newer program wrote the folder.
+    #[error("{path}: format {found} is not known to this program (it knows {FORMAT}); update the program")]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// The format found.
+        found: u32,
+    },
+    /// A file is not the one the folder was made with.
+    #[error("{path}: does not match SHA256SUMS; the file is damaged or foreign, fetch or export the model again")]
+    Checksum {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A weights file cannot be read; the message names it.
+    #[error(transparent)]
+    Unreadable(WeightsError),
+    /// The weights do not fit.
+    #[error("{path}: {source}")]
+    Weights {
+        /// The file.
+        path: PathBuf,
+        /// What does not fit.
+        source: WeightsError,
+    },
+}
+
+/// Options of generation that were found best for a model, per direction.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GenerationDefaults {
+    /// For satellite → map.
+    pub to_map: GenerationOptions,
+    /// For map → satellite.
+    pub to_satellite: GenerationOptions,
+}
+
+impl GenerationDefaults {
+    /// The options for making `target`.
+    pub fn towards(&self, target: Modality) -> &GenerationOptions {
+        match target {
+            Modality::Map => &self.to_map,
+            Modality::Satellite => &self.to_satellite,
+        }
+    }
+}
+
+/// A whole model.
+#[derive(Clone, Debug)]
+pub struct EarthMapper {
+    /// The transformer's configuration and what it was trained on.
+    pub config: EarthMapperConfig,
+    /// The tokenizer's configuration.
+    pub tokenizer_config: TokenizerConfig,
+    /// Options that suit this model.
+    pub generation: GenerationDefaults,
+    /// The tokenizer.
+    pub tokenizer: MultiScaleTokenizer,
+    /// The transformer.
+    pub transformer: JointTransformer,
+}
+
+impl EarthMapper {
+    /// A model with fresh weights.
+    ///
+    /// # Panics
+    /// When a configuration does not pass its `check`.
+    pub fn new(config: EarthMapperConfig, tokenizer_config: TokenizerConfig, seed: u64, device: &Device) -> Self {
+        let mut init = Init::new(seed, device);
+        let tokenizer = MultiScaleTokenizer::new(&tokenizer_config, &mut init);
+        let transformer = JointTransformer::new(&config.transformer, &tokenizer_config, &mut init);
+        Self { config, tokenizer_config, generation: GenerationDefaults::default(), tokenizer, transformer }
+    }
+
+    /// Reads a model folder. Every file is checked against `SHA256SUMS` when the folder has one.
+    ///
+    /// # Errors
+    /// One that names the file and the cure when a file is missing, damaged, foreign or does not fit.
+    pub fn load(folder: &Path, device: &Device) -> Result<Self, ModelError> {
+        if !folder.is_dir() {
+            return Err(ModelError::NoFolder(folder.into()));
+        }
+        let config_path = folder.join("config.json");
+        let config: EarthMapperConfig = read_json(&config_path)?;
+        if config.format != FORMAT {
+            return Err(ModelError::Format { path: config_path, found: config.format });
+        }
+        config.transformer.check().map_err(|source| ModelError::Config { path: config_path, source })?;
+        verify_checksums(folder)?;
+        let generation_path = folder.join("generation.json");
+        let generation =
+            if generation_path.exists() { read_json(&generation_path)? } else { GenerationDefaults::default() };
+        let (tokenizer_config, tokenizer) = load_tokenizer(&folder.join("tokenizer"), device)?;
+        let path = folder.join("model.safetensors");
+        let tensors = read_weights(&path)?;
+        let fresh = JointTransformer::new(&config.transformer, &tokenizer_config, &mut Init::new(0, device));
+        let transformer = weights::apply(fresh, tensors, Missing::Refuse)
+            .map_err(|source| ModelError::Weights { path, source })?;
+        Ok(Self { config, tokenizer_config, generation, tokenizer, transformer })
+    }
+
+    /// Writes a model folder beside its place and renames it; `card` becomes its README.
+    ///
+    /// # Errors
+    /// When the folder exists already or cannot be written; nothing is left behind then.
+    pub fn save(&self, folder: &Path, storage: Storage, card: &str) -> Result<(), ModelError> {
+        let io = |path: &Path| {
+            let path = path.to_path_buf();
+            move |source| ModelError::Io { path, source }
+        };
+        if folder.exists() {
+            let source = std::io::Error::new(std::io::ErrorKind::AlreadyExists, "exists already");
+            return Err(ModelError::Io { path: folder.into(), source });
+        }
+        let parent = folder.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        std::fs::create_dir_all(parent).map_err(io(parent))?;
+        let staging = tempfile::Builder::new().prefix(".model-").tempdir_in(parent).map_err(io(parent))?;
+        let inside = staging.path().join("tokenizer");
+        std::fs::create_dir(&inside).map_err(io(&inside))?;
+        let files = [
+            ("README.md", card.as_bytes().to_vec()),
+            ("config.json", pretty(&self.config)),
+            ("generation.json", pretty(&self.generation)),
+            ("model.safetensors", weights::to_bytes(&weights::collect(&self.transformer), storage)),
+            ("tokenizer/config.json", pretty(&self.tokenizer_config)),
+            ("tokenizer/model.safetensors", weights::to_bytes(&weights::collect(&self.tokenizer), storage)),
+        ];
+        let mut sums = String::new();
+        for (name, bytes) in &files {
+            let path = staging.path().join(name);
+            std::fs::write(&path, bytes).map_err(io(&path))?;
+            // The card may be edited by hand without making the model invalid.
+            if *name != "README.md" {
+                sums.push_str(&format!("{}  {name}\n", hex(&Sha256::digest(bytes))));
+            }
+        }
+        let path = staging.path().join("SHA256SUMS");
+        std::fs::write(&path, sums).map_err(io(&path))?;
+        std::fs::rename(staging.path(), folder).map_err(io(folder))?;
+        // The staging folder has moved; there is nothing left to remove.
+        let _ = staging.keep();
+        Ok(())
+    }
+
+    /// The device the weights are on.
+    pub fn device(&self) -> Device {
+        self.tokenizer.quantizer.codebook.val().device()
+    }
+}
+
+/// Reads a tokenizer folder (`config.json`, `model.safetensors`).
+///
+/// # Errors
+/// As [`EarthMapper::load`].
+pub fn load_tokenizer(folder: &Path, device: &Device) -> Result<(TokenizerConfig, MultiScaleTokenizer), ModelError> {
+    if !folder.is_dir() {
+        return Err(ModelError::NoFolder(folder.into()));
+    }
+    let config_path = folder.join("config.json");
+    let config: TokenizerConfig = read_json(&config_path)?;
+    config.check().map_err(|source| ModelError::Config { path: config_path, source })?;
+    let path = folder.join("model.safetensors");
+    let tensors = read_weights(&path)?;
+    let fresh = MultiScaleTokenizer::new(&config, &mut Init::new(0, device));
+    let tokenizer =
+        weights::apply(fresh, tensors, Missing::Refuse).map_err(|source| ModelError::Weights { path, source })?;
+    Ok((config, tokenizer))
+}
+
+/// Checks the files named in `SHA256SUMS`, when there is one.
+fn verify_checksums(folder: &Path) -> Result<(), ModelError> {
+    let sums_path = folder.join("SHA256SUMS");
+    let Ok(sums) = std::fs::read_to_string(&sums_path) else { return Ok(()) };
+    for line in sums.lines() {
+        let Some((sum, name)) = line.split_once("  ") else { continue };
+        // Only names inside the folder are looked at.
+        if name.starts_with('/') || name.split('/').any(|part| part == "..") {
+            continue;
+        }
+        let path = folder.join(name);
+        if !path.exists() {
+            return Err(ModelError::MissingFile(path));
+        }
+        let bytes = std::fs::read(&path).map_err(|source| ModelError::Io { path: path.clone(), source })?;
+        if hex(&Sha256::digest(&bytes)) != sum {
+            return Err(ModelError::Checksum { path });
+        }
+    }
+    Ok(())
+}
+
+fn read_json<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<T, ModelError> {
+    if !path.exists() {
+        return Err(ModelError::MissingFile(path.into()));
+    }
+    let text = std::fs::read_to_string(path).map_err(|source| ModelError::Io { path: path.into(), source })?;
+    serde_json::from_str(&text).map_err(|source| ModelError::Parse { path: path.into(), source })
+}
+
+fn read_weights(path: &Path) -> Result<HostTensors, ModelError> {
+    if !path.exists() {
+        return Err(ModelError::MissingFile(path.into()));
+    }
+    weights::read(path).map_err(ModelError::Unreadable)
+}
+
+fn pretty<T: Serialize>(value: &T) -> Vec<u8> {
+    let mut text = serde_json::to_vec_pretty(value).expect("plain data");
+    text.push(b'\n');
+    text
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

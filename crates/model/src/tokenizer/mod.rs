@@ -1,0 +1,83 @@
+//! The multi-scale tokenizer: picture ↔ token pyramid (Eq. 2–3, 5–7).
+
+mod autoencoder;
+mod pyramid;
+mod quantizer;
+
+pub use autoencoder::{Decoder, Encoder};
+pub use pyramid::TokenPyramid;
+pub(crate) use quantizer::codes_tensor;
+pub use quantizer::{Quantized, ResidualQuantizer};
+
+use burn::module::Module;
+use burn::nn::conv::Conv2d;
+use burn::tensor::Tensor;
+
+use crate::config::TokenizerConfig;
+use crate::init::Init;
+use crate::scales::Scales;
+
+/// Encoder, quantizer and decoder. One tokenizer, with one codebook, serves all modalities.
+#[derive(Module, Debug)]
+pub struct MultiScaleTokenizer {
+    encoder: Encoder,
+    before_quantizer: Conv2d,
+    /// The quantizer.
+    pub quantizer: ResidualQuantizer,
+    after_quantizer: Conv2d,
+    decoder: Decoder,
+}
+
+impl MultiScaleTokenizer {
+    /// Fresh weights from `init`.
+    ///
+    /// # Panics
+    /// When `config` does not pass [`TokenizerConfig::check`].
+    pub fn new(config: &TokenizerConfig, init: &mut Init) -> Self {
+        config.check().expect("a checked configuration");
+        let width = config.latent_width;
+        Self {
+            encoder: Encoder::new(config, init),
+            before_quantizer: init.conv(width, width, 3),
+            quantizer: ResidualQuantizer::new(config, init),
+            after_quantizer: init.conv(width, width, 3),
+            decoder: Decoder::new(config, init),
+        }
+    }
+
+    /// The scales of the pyramid.
+    pub fn scales(&self) -> &Scales {
+        self.quantizer.scales()
+    }
+
+    /// Pictures `[batch, 3, side, side]` in [−1, 1] → features `[batch, latent, side/stride, side/stride]`.
+    pub fn features(&self, pictures: Tensor<4>) -> Tensor<4> {
+        self.before_quantizer.forward(self.encoder.forward(pictures))
+    }
+
+    /// Pictures → tokens.
+    pub fn encode(&self, pictures: Tensor<4>) -> TokenPyramid {
+        self.quantizer.encode(self.features(pictures)).0
+    }
+
+    /// A reconstruction f̂ → pictures in [−1, 1].
+    pub fn decode_features(&self, reconstruction: Tensor<4>) -> Tensor<4> {
+        self.decode_unclamped(reconstruction).clamp(-1.0, 1.0)
+    }
+
+    /// A reconstruction f̂ → pictures, not clamped: what losses are measured on.
+    pub fn decode_unclamped(&self, reconstruction: Tensor<4>) -> Tensor<4> {
+        self.decoder.forward(self.after_quantizer.forward(reconstruction))
+    }
+
+    /// Tokens → pictures in [−1, 1].
+    pub fn decode(&self, tokens: &TokenPyramid) -> Tensor<4> {
+        let last = self.quantizer.reconstructions(tokens).pop().expect("at least one scale");
+        self.decode_features(last)
+    }
+
+    /// Weight of the decoder's last convolution, which the adaptive adversarial weight is measured at.
+    pub fn last_weight(&self) -> Tensor<4> {
+        self.decoder.last_weight()
+    }
+}
