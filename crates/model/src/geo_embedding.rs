@@ -57,7 +57,7 @@ impl GeoEmbedding {
         let known = column(places.iter().map(Option::is_some), &device);
         let place = there * known.clone() + nowhere * (known.neg().add_scalar(1.0));
 
-        let sizes: Vec<Option<f64>> = places.iter().map(|place| place.as_ref()?.metres_per_pixel).collect();
+        let sizes: Vec<Option<f64>> = places.iter().map(|place| place.as_ref()?.metres_per_pixel()).collect();
         if sizes.iter().all(Option::is_none) {
             return place;
         }
@@ -71,8 +71,8 @@ impl GeoEmbedding {
 
     /// Sines and cosines of the multiples of latitude, then of longitude.
     fn position_features(&self, place: &Place) -> Vec<f32> {
-        let longitude = place.position.longitude().rem_euclid(360.0);
-        [place.position.latitude(), longitude]
+        let longitude = place.position().longitude().rem_euclid(360.0);
+        [place.position().latitude(), longitude]
             .into_iter()
             .flat_map(|degrees| (0..self.octaves).flat_map(move |octave| {
                 // Whole turns are taken off in degrees, where they are exact.
@@ -117,7 +117,7 @@ mod tests {
     fn vectors(places: &[Option<Place>]) -> Vec<Vec<f32>> {
         let device = Device::flex();
         let embedding = GeoEmbedding::new(24, 17, &mut Init::new(3, &device));
-        let flat: Vec<f32> = embedding.forward(places).into_data_as::<f32>().to_vec().unwrap();
+        let flat: Vec<f32> = embedding.forward(places).try_into_vec_as::<f32>().unwrap();
         flat.chunks(24).map(<[f32]>::to_vec).collect()
     }
 

@@ -14,7 +14,7 @@ pub fn to_tensor(pictures: &[Picture], device: &Device) -> Tensor<4> {
     for picture in pictures {
         assert_eq!((picture.width() as usize, picture.height() as usize), (width, height), "sizes differ");
         for channel in 0..3 {
-            let samples = picture.pixels().iter().skip(channel).step_by(3);
+            let samples = picture.rgb().iter().skip(channel).step_by(3);
             values.extend(samples.map(|&sample| f32::from(sample) / 127.5 - 1.0));
         }
     }
@@ -24,7 +24,7 @@ pub fn to_tensor(pictures: &[Picture], device: &Device) -> Tensor<4> {
 /// `[batch, 3, height, width]` in [−1, 1] → pictures; values outside are clamped.
 pub fn from_tensor(tensor: Tensor<4>) -> Vec<Picture> {
     let [_, _, height, width] = tensor.dims();
-    let values: Vec<f32> = tensor.into_data_as::<f32>().to_vec().expect("32-bit floats");
+    let values: Vec<f32> = tensor.try_into_vec_as::<f32>().expect("32-bit floats");
     let plane = width * height;
     values
         .chunks(3 * plane)

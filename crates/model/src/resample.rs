@@ -94,7 +94,7 @@ mod tests {
     fn area_of_a_ramp_is_its_local_mean() {
         let device = Device::flex();
         let ramp = Tensor::<4>::from_data(TensorData::new((0..16).map(|v| v as f32).collect(), [1, 1, 4, 4]), &device);
-        let small: Vec<f32> = resize(ramp, 2, Resize::Area).into_data_as::<f32>().to_vec().unwrap();
+        let small: Vec<f32> = resize(ramp, 2, Resize::Area).try_into_vec_as::<f32>().unwrap();
         assert_eq!(small, vec![2.5, 4.5, 10.5, 12.5]);
     }
 }

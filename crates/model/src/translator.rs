@@ -317,7 +317,7 @@ impl<'a> Translator<'a> {
         for level in 0..depth {
             let logits_of = |hidden: Tensor<2>| -> Vec<f32> {
                 let logits = transformer.logits(hidden, Some(chosen.clone()), level);
-                logits.into_data_as::<f32>().to_vec().expect("converted to 32-bit floats")
+                logits.try_into_vec_as::<f32>().expect("converted to 32-bit floats")
             };
             let mut logits = logits_of(normed.clone());
             if let Some(free) = &free {
@@ -417,7 +417,7 @@ impl<'a> Translator<'a> {
         let count = side * side;
         let by_contrast = |tau: f32| -> Vec<KeyPoints> {
             let vectors = quantizer.look_up(codes_tensor(codes, depth, &self.model.device()));
-            let vectors: Vec<f32> = vectors.into_data_as::<f32>().to_vec().expect("converted to 32-bit floats");
+            let vectors: Vec<f32> = vectors.try_into_vec_as::<f32>().expect("converted to 32-bit floats");
             vectors.chunks(count * latent).map(|v| KeyPoints::by_contrast(v, side, latent, tau)).collect()
         };
         match options.key_points {
@@ -432,7 +432,7 @@ impl<'a> Translator<'a> {
                 Force::IndexAdd { points, count, condition }
             }
             KeyPointForce::Attract { tau, strength } => {
-                let codebook = quantizer.codebook.val().into_data_as::<f32>().to_vec().expect("floats");
+                let codebook = quantizer.codebook.val().try_into_vec_as::<f32>().expect("floats");
                 Force::Attract { points: by_contrast(tau), count, strength, codebook, latent }
             }
             KeyPointForce::Sharpen { tau, temperature } => {
@@ -450,7 +450,7 @@ impl<'a> Translator<'a> {
         let pictures = self.model.tokenizer.decode_features(track.reconstruction.clone());
         let bits = |picture: earthmapper_geo::picture::Picture| {
             let mut histogram = [0u32; 256];
-            for rgb in picture.pixels().as_chunks::<3>().0 {
+            for rgb in picture.rgb().as_chunks::<3>().0 {
                 let grey = (299 * u32::from(rgb[0]) + 587 * u32::from(rgb[1]) + 114 * u32::from(rgb[2])) / 1000;
                 histogram[grey as usize] += 1;
             }
@@ -526,7 +526,7 @@ fn open_cells(hole: &Mask, side: usize) -> Vec<bool> {
     (0..side * side)
         .map(|cell| {
             let (y, x) = (cell / side, cell % side);
-            span(y, height).any(|py| span(x, width).any(|px| hole.get(px as u32, py as u32)))
+            span(y, height).any(|py| span(x, width).any(|px| hole.is_hole(px as u32, py as u32)))
         })
         .collect()
 }

@@ -72,7 +72,7 @@ pub fn collect<M: Module>(module: &M) -> HostTensors {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
             let tensor = param.val();
             let shape = tensor.dims().to_vec();
-            let values = tensor.into_data_as::<f32>().to_vec().expect("converted to 32-bit floats");
+            let values = tensor.try_into_vec_as::<f32>().expect("converted to 32-bit floats");
             self.tensors.insert(self.path.join("."), HostTensor { shape, values });
         }
     }

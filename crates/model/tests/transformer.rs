@@ -1,0 +1,231 @@
+//! The promises of the transformer and of the generation loop, on a tiny model.
+
+use burn::tensor::{Device, Distribution, Tensor};
+use earthmapper::config::{AdaptiveNorm, AttentionKind};
+use earthmapper::guidance::{ComplexityGuidance, Guidance, KeyPointForce};
+use earthmapper::sampler::SamplerConfig;
+use earthmapper::translator::{Decode, GenerationError};
+use earthmapper::{
+    Condition, EarthMapper, EarthMapperConfig, GenerationOptions, Known, LonLat, Modality, Place, TokenPyramid,
+    TokenizerConfig, TransformerConfig, Translator,
+};
+
+fn tiny(depth: usize, attention: AttentionKind, adaptive_norm: AdaptiveNorm) -> EarthMapper {
+    let tokenizer = TokenizerConfig {
+        picture_side: 16,
+        sides: vec![1, 2, 3, 4],
+        vocabulary: 24,
+        latent_width: 6,
+        quantizer_depth: depth,
+        channels: 8,
+        multipliers: vec![1, 2, 2],
+        residual_blocks: 1,
+        ..Default::default()
+    };
+    let transformer = TransformerConfig {
+        depth: 3,
+        width: 32,
+        heads: 4,
+        attention,
+        adaptive_norm,
+        ..Default::default()
+    };
+    let config = EarthMapperConfig { format: 1, name: "tiny".into(), transformer, ..Default::default() };
+    EarthMapper::new(config, tokenizer, 11, &Device::flex())
+}
+
+fn pictures(count: usize) -> Tensor<4> {
+    let device = Device::flex();
+    let values = Tensor::<1>::random([count * 3 * 16 * 16], Distribution::Uniform(-1.0, 1.0), &device);
+    values.reshape([count, 3, 16, 16])
+}
+
+fn difference(a: Tensor<3>, b: Tensor<3>) -> f32 {
+    (a - b).abs().max().into_scalar::<f32>()
+}
+
+fn place() -> Option<Place> {
+    Some(Place::new(LonLat::new(32.5, 0.3).unwrap(), Some(0.6)).unwrap())
+}
+
+#[test]
+fn cached_steps_equal_the_whole_sequence() {
+    for attention in [AttentionKind::Dot, AttentionKind::L2] {
+        for norm in [AdaptiveNorm::PerBlock, AdaptiveNorm::Shared] {
+            for visible in [vec![0, 1], vec![0], vec![1]] {
+                let model = tiny(1, attention, norm);
+                let transformer = &model.transformer;
+                let inputs: Vec<Vec<Tensor<3>>> = visible
+                    .iter()
+                    .map(|_| {
+                        let tokens = model.tokenizer.encode(pictures(2));
+                        model.tokenizer.quantizer.teacher_inputs(&tokens)
+                    })
+                    .collect();
+                let condition = transformer.geo_embedding.forward(&[place(), None]);
+                let whole = transformer.forward(&visible, &inputs, condition.clone(), None);
+                let mut cache = transformer.cache();
+                let steps: Vec<Tensor<3>> = (0..4)
+                    .map(|k| {
+                        let now: Vec<_> = match k {
+                            0 => Vec::new(),
+                            _ => inputs.iter().map(|inputs| inputs[k - 1].clone()).collect(),
+                        };
+                        transformer.step(&visible, &now, condition.clone(), &mut cache)
+                    })
+                    .collect();
+                let worst = difference(whole, Tensor::cat(steps, 1));
+                assert!(worst < 1e-4, "{attention:?} {norm:?} {visible:?}: {worst}");
+            }
+        }
+    }
+}
+
+#[test]
+fn no_token_sees_a_later_scale_and_all_see_their_own() {
+    let model = tiny(1, AttentionKind::L2, AdaptiveNorm::PerBlock);
+    let transformer = &model.transformer;
+    let scales = transformer.scales();
+    let inputs = |pictures: Tensor<4>| -> Vec<Vec<Tensor<3>>> {
+        let tokens = model.tokenizer.encode(pictures);
+        vec![model.tokenizer.quantizer.teacher_inputs(&tokens); 2]
+    };
+    let condition = transformer.geo_embedding.forward(&[None]);
+    let base = inputs(pictures(1));
+    let before = transformer.forward(&[0, 1], &base, condition.clone(), None);
+    for changed in 1..scales.len() {
+        // Only the last map token of scale `changed` gets another input.
+        let mut other = base.clone();
+        let count = scales.tokens(changed);
+        let old = other[1][changed - 1].clone();
+        let last = old.clone().narrow(1, count - 1, 1).add_scalar(3.0);
+        other[1][changed - 1] = match count {
+            1 => last,
+            _ => Tensor::cat(vec![old.narrow(1, 0, count - 1), last], 1),
+        };
+        let after = transformer.forward(&[0, 1], &other, condition.clone(), None);
+        let start = scales.range(changed).start * 2;
+        let coarser = difference(before.clone().narrow(1, 0, start), after.clone().narrow(1, 0, start));
+        assert_eq!(coarser, 0.0, "scale {changed} leaks into coarser ones");
+        for token in start..start + 2 * count {
+            let own = difference(before.clone().narrow(1, token, 1), after.clone().narrow(1, token, 1));
+            assert!(own > 0.0, "token {token} of scale {changed} does not see its scale");
+        }
+    }
+}
+
+fn source(model: &EarthMapper, pictures: &Tensor<4>) -> Vec<TokenPyramid> {
+    let tokens = model.tokenizer.encode(pictures.clone());
+    (0..tokens.batch()).map(|i| tokens.picture(i)).collect()
+}
+
+fn to_map(tokens: &TokenPyramid) -> Condition {
+    Condition { place: place(), known: vec![Known::All(tokens.clone()), Known::Nothing] }
+}
+
+fn guided() -> GenerationOptions {
+    GenerationOptions {
+        guidance: Guidance::Complexity(ComplexityGuidance::new(2.0, 3.0, 2.0)),
+        ..Default::default()
+    }
+}
+
+#[test]
+fn a_picture_does_not_depend_on_its_batch_or_its_order() {
+    for depth in [1, 3] {
+        let model = tiny(depth, AttentionKind::L2, AdaptiveNorm::PerBlock);
+        let translator = Translator::new(&model);
+        let sources = source(&model, &pictures(3));
+        for options in [guided(), GenerationOptions { sampler: SamplerConfig::greedy(), ..guided() }] {
+            let conditions: Vec<Condition> = sources.iter().map(to_map).collect();
+            let together = translator.run(&conditions, &[5, 6, 7], &options, &mut |_| {}).unwrap();
+            assert_eq!(together.len(), 1);
+            assert_eq!(together[0].modality, Modality::Map);
+            for i in [2, 0, 1] {
+                let alone = translator.run(&conditions[i..=i], &[5 + i as u64], &options, &mut |_| {}).unwrap();
+                assert_eq!(alone[0].tokens, together[0].tokens.picture(i), "depth {depth}, picture {i}");
+            }
+        }
+    }
+}
+
+#[test]
+fn seeds_matter_and_repeat() {
+    let model = tiny(1, AttentionKind::Dot, AdaptiveNorm::Shared);
+    let translator = Translator::new(&model);
+    let condition = to_map(&source(&model, &pictures(1))[0]);
+    let options = GenerationOptions {
+        sampler: SamplerConfig { top_k: 0, top_p: 0.0, temperature: 1.0 },
+        ..Default::default()
+    };
+    let run = |seed| translator.run(std::slice::from_ref(&condition), &[seed], &options, &mut |_| {}).unwrap();
+    assert_eq!(run(1)[0].tokens, run(1)[0].tokens);
+    assert_ne!(run(1)[0].tokens, run(2)[0].tokens);
+}
+
+#[test]
+fn everything_known_but_a_hole_keeps_the_tokens_outside() {
+    let model = tiny(2, AttentionKind::L2, AdaptiveNorm::PerBlock);
+    let translator = Translator::new(&model);
+    let picture = pictures(1);
+    let features = model.tokenizer.features(picture.clone());
+    let hole = earthmapper_geo::Mask::drawn(16, 16, |x, y| x < 8 && y < 8);
+    let known = vec![Known::Nothing, Known::Part { features, hole }];
+    let condition = Condition { place: None, known };
+    let out = translator.run(&[condition], &[3], &guided(), &mut |_| {}).unwrap();
+    assert_eq!(out.len(), 2, "both pictures are generated");
+
+    // Without a hole the forced tokens are exactly the encoder's.
+    let features = model.tokenizer.features(picture.clone());
+    let whole = earthmapper_geo::Mask::filled(16, 16, false);
+    let known = vec![Known::Nothing, Known::Part { features, hole: whole }];
+    let condition = Condition { place: None, known };
+    let out = translator.run(&[condition], &[3], &guided(), &mut |_| {}).unwrap();
+    assert_eq!(out[1].tokens, model.tokenizer.encode(picture));
+}
+
+#[test]
+fn every_option_runs_and_uncertainty_is_a_share() {
+    let model = tiny(2, AttentionKind::L2, AdaptiveNorm::PerBlock);
+    let translator = Translator::new(&model);
+    let condition = to_map(&source(&model, &pictures(1))[0]);
+    let forces = [
+        KeyPointForce::Off,
+        KeyPointForce::IndexAdd { tau: 0.5 },
+        KeyPointForce::Attract { tau: 0.5, strength: 2.0 },
+        KeyPointForce::Sharpen { tau: 0.5, temperature: 0.5 },
+    ];
+    let mut all = Vec::new();
+    for key_points in forces {
+        for decode in [Decode::Sampled, Decode::ExpectedLast, Decode::Expected] {
+            let options = GenerationOptions { key_points: key_points.clone(), decode, ..guided() };
+            let out = translator.run(std::slice::from_ref(&condition), &[9], &options, &mut |_| {}).unwrap();
+            assert!(out[0].uncertainty[0].iter().all(|u| (0.0..=1.0).contains(u)));
+            assert_eq!(out[0].uncertainty[0].len(), 16);
+            let pixels = model.tokenizer.decode_features(out[0].reconstruction.clone());
+            assert!(!pixels.clone().contains_nan().into_scalar::<bool>());
+            all.push(pixels.try_into_vec_as::<f32>().unwrap());
+        }
+    }
+    all.dedup();
+    assert!(all.len() >= 8, "the options change the picture");
+}
+
+#[test]
+fn wrong_requests_are_named() {
+    let model = tiny(1, AttentionKind::Dot, AdaptiveNorm::PerBlock);
+    let translator = Translator::new(&model);
+    let tokens = source(&model, &pictures(1)).remove(0);
+    let run = |conditions: &[Condition], seeds: &[u64]| {
+        translator.run(conditions, seeds, &GenerationOptions::default(), &mut |_| {}).map(|_| ()).unwrap_err()
+    };
+    assert!(matches!(run(&[], &[]), GenerationError::Count { .. }));
+    let both = Condition { place: None, known: vec![Known::All(tokens.clone()), Known::All(tokens.clone())] };
+    assert_eq!(run(&[both], &[1]), GenerationError::NothingToDo);
+    let free = Condition { place: None, known: vec![Known::Nothing, Known::Nothing] };
+    assert_eq!(run(&[to_map(&tokens), free], &[1, 2]), GenerationError::Mixed(Modality::Satellite));
+    let short = Condition { place: None, known: vec![Known::Nothing] };
+    assert_eq!(run(&[short], &[1]), GenerationError::Modalities { expected: 2, found: 1 });
+    let foreign = TokenPyramid::new(vec![vec![0], vec![0; 4]], 1, 1);
+    assert!(matches!(run(&[to_map(&foreign)], &[1]), GenerationError::Shape { .. }));
+}
