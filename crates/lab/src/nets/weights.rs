@@ -276,9 +276,15 @@ impl NamedTensors {
             weight.extend(self.take(&format!("{prefix}.weight"), &[part, inputs])?);
             bias.extend(self.take(&format!("{prefix}.bias"), &[part])?);
         }
-        let weight = Tensor::<2>::from_data(TensorData::new(weight, [outputs, inputs]), device);
+        // Transposed here and not as a view on the device, so that every product reads it in order.
+        let mut transposed = vec![0.0; inputs * outputs];
+        for (output, row) in weight.chunks_exact(inputs).enumerate() {
+            for (input, value) in row.iter().enumerate() {
+                transposed[input * outputs + output] = *value;
+            }
+        }
         Ok(Linear {
-            weight: Param::from_tensor(weight.transpose()).set_require_grad(false),
+            weight: frozen(transposed, [inputs, outputs], device),
             bias: Some(frozen(bias, [outputs], device)),
         })
     }
