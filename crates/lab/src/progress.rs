@@ -222,8 +222,8 @@ fn in_words(seconds: f64) -> String {
     }
 }
 
-/// A wish to stop, shared by everyone who holds a clone: the program's Ctrl-C handler sets it, the training loop looks
-/// at it between steps.
+/// A wish to stop, shared by everyone who holds a clone: the program's Ctrl-C handler sets it, the training
+/// loop looks at it between steps.
 #[derive(Clone, Debug, Default)]
 pub struct Interrupt {
     flag: Arc<AtomicBool>,

@@ -5,8 +5,8 @@ use earthmapper_geo::picture::Picture;
 /// Between and around the pictures.
 const BACKGROUND: [u8; 3] = [255; 3];
 
-/// Rows of pictures on white with `gap` pixels around each. A column is as wide as its widest picture, a row as high
-/// as its highest; rows may differ in length.
+/// Rows of pictures on white with `gap` pixels around each. A column is as wide as its widest picture, a row
+/// as high as its highest; rows may differ in length.
 ///
 /// # Panics
 ///

@@ -1,9 +1,6 @@
 //! Batches of pairs, decoded ahead on worker threads and delivered in order.
 
-use std::collections::{BTreeMap, HashMap};
-use std::num::NonZeroUsize;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 
 use earthmapper_geo::pairs::{Pair, PairError, PairFolder};
@@ -11,7 +8,8 @@ use earthmapper_geo::picture::{Picture, PictureLimits};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::augment::{AugmentConfig, Augmentation, augmentation, epoch_order};
+use super::augment::{AugmentConfig, Augmentation};
+use super::workers::{Loaded, Shared};
 
 /// How many unreadable files an error lists.
 const LISTED: usize = 5;
@@ -60,8 +58,8 @@ pub struct LoaderConfig {
     pub threads: usize,
     /// The fraction of the pairs that may be unreadable before it is an error; one always may.
     pub skip_limit: f64,
-    /// Pictures whose shorter side is longer than this are shrunk to it before anything else, in pixels. Choose it
-    /// so that the smallest crop still has enough pixels; without it pictures stay as they are.
+    /// Pictures whose shorter side is longer than this are shrunk to it before anything else, in pixels.
+    /// Choose it so that the smallest crop still has enough pixels; without it pictures stay as they are.
     pub decoded_side: Option<u32>,
     /// Bytes of memory for decoded pictures, so that later epochs need not decode them again; 0 is off.
     pub cache_bytes: u64,
@@ -96,8 +94,8 @@ pub struct Position {
     pub epoch: u64,
     /// The batch within the epoch, from 0.
     pub batch: u64,
-    /// The place in the epoch's order where the batch begins. Not always `batch · batch_size`: unreadable pairs are
-    /// passed over.
+    /// The place in the epoch's order where the batch begins. Not always `batch · batch_size`: unreadable
+    /// pairs are passed over.
     pub item: usize,
 }
 
@@ -147,10 +145,10 @@ impl Batch {
 
 /// Delivers batches without end, epoch after epoch, each epoch in its own order.
 ///
-/// What comes out depends on the folder, the configs, the seed and the position only: not on the number of threads,
-/// not on the cache, not on whether the run was interrupted. Pairs that cannot be read are named in the log and passed
-/// over; the batch is filled with those that follow. The rest of an epoch that fills no batch is dropped, unless it is
-/// all there is.
+/// What comes out depends on the folder, the configs, the seed and the position only: not on the number of
+/// threads, not on the cache, not on whether the run was interrupted. Pairs that cannot be read are named in
+/// the log and passed over; the batch is filled with those that follow. The rest of an epoch that fills no
+/// batch is dropped, unless it is all there is.
 pub struct PairLoader {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
@@ -176,31 +174,9 @@ impl PairLoader {
         let len = folder.len();
         let from =
             if from.item < len { from } else { Position { epoch: from.epoch + 1, ..Position::default() } };
-        let queue = Queue {
-            epoch: from.epoch,
-            item: from.item,
-            order: epoch_order(seed, from.epoch, len),
-            handed_out: 0,
-            taken: 0,
-            finished: BTreeMap::new(),
-            unreadable: Vec::new(),
-            stopped: false,
-        };
-        let threads = NonZeroUsize::new(config.threads).unwrap_or(NonZeroUsize::MIN).get();
-        let shared = Arc::new(Shared {
-            folder,
-            augment,
-            config,
-            seed,
-            // One batch in the making and one ahead keep every thread busy while a batch is trained on.
-            capacity: (2 * config.batch_size + threads) as u64,
-            queue: Mutex::new(queue),
-            room: Condvar::new(),
-            ready: Condvar::new(),
-            cache: Mutex::new(Cache { pairs: HashMap::new(), bytes: 0 }),
-        });
+        let shared = Arc::new(Shared::new(folder, augment, config, seed, from));
         let mut loader = Self { shared, workers: Vec::new(), position: from };
-        for _ in 0..threads {
+        for _ in 0..config.threads.max(1) {
             let shared = Arc::clone(&loader.shared);
             let spawned = Builder::new().name("pair-loader".to_owned()).spawn(move || shared.work());
             loader.workers.push(spawned.map_err(|cause| DataError::NoThread(cause.to_string()))?);
@@ -257,8 +233,8 @@ impl PairLoader {
         (self.shared.folder.len() / self.shared.config.batch_size).max(1) as u64
     }
 
-    /// Remembers a pair that cannot be read. Runs in delivery order, so the limit is reached at the same batch for any
-    /// number of threads.
+    /// Remembers a pair that cannot be read. Runs in delivery order, so the limit is reached at the same
+    /// batch for any number of threads.
     fn skip(&self, index: usize, reason: String) -> Result<(), DataError> {
         let mut queue = self.shared.lock();
         if queue.unreadable.iter().any(|(known, _)| *known == index) {
@@ -310,155 +286,6 @@ pub fn read_square(folder: &PairFolder, index: usize, picture_side: u32) -> Resu
     let centred = Augmentation::centred(satellite.width(), satellite.height());
     let (satellite, map) = (centred.apply(&satellite, picture_side), centred.apply(&map, picture_side));
     Ok(Pair { name, satellite, map })
-}
-
-struct Loaded {
-    pair: Pair,
-    augmentation: Augmentation,
-}
-
-struct Item {
-    index: usize,
-    /// Boxed, because there may be many failures and they are small.
-    loaded: Result<Box<Loaded>, String>,
-}
-
-/// What the threads share.
-struct Shared {
-    folder: PairFolder,
-    augment: AugmentConfig,
-    config: LoaderConfig,
-    seed: u64,
-    capacity: u64,
-    queue: Mutex<Queue>,
-    /// Something was taken, so more may be decoded.
-    room: Condvar,
-    /// Something was decoded.
-    ready: Condvar,
-    cache: Mutex<Cache>,
-}
-
-struct Queue {
-    /// The next item to hand out to a thread: its epoch, its place in the epoch's order, and that order.
-    epoch: u64,
-    item: usize,
-    order: Vec<usize>,
-    /// Items handed out to threads and items taken by the consumer, since the start.
-    handed_out: u64,
-    taken: u64,
-    /// Decoded items by their number since the start.
-    finished: BTreeMap<u64, Item>,
-    /// Pairs that cannot be read, with the reason, in delivery order.
-    unreadable: Vec<(usize, String)>,
-    stopped: bool,
-}
-
-/// Decoded pairs. What came first stays: an epoch visits every pair once, so throwing out the oldest for the newest
-/// would throw out each pair just before it is needed.
-struct Cache {
-    pairs: HashMap<usize, Arc<Pair>>,
-    bytes: u64,
-}
-
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().expect("no thread panics while it holds the queue")
-    }
-
-    /// What each thread does until the loader is dropped.
-    fn work(&self) {
-        while let Some((number, epoch, index, known)) = self.hand_out() {
-            let loaded = match known {
-                Some(reason) => Err(reason),
-                // A decoder that panics on a broken file must not leave the consumer waiting for ever.
-                None => catch_unwind(AssertUnwindSafe(|| self.load(epoch, index))).unwrap_or_else(|_| {
-                    Err(format!("{}: makes the decoder fail; replace it", self.folder.path(index).display()))
-                }),
-            };
-            self.lock().finished.insert(number, Item { index, loaded });
-            self.ready.notify_all();
-        }
-    }
-
-    /// The next item's number, epoch, pair, and why that pair cannot be read if that is known.
-    fn hand_out(&self) -> Option<(u64, u64, usize, Option<String>)> {
-        let mut queue = self.lock();
-        while !queue.stopped && queue.handed_out - queue.taken >= self.capacity {
-            queue = self.room.wait(queue).expect("no thread panics while it holds the queue");
-        }
-        if queue.stopped {
-            return None;
-        }
-        let (number, epoch, index) = (queue.handed_out, queue.epoch, queue.order[queue.item]);
-        let known = queue.unreadable.iter().find(|(known, _)| *known == index);
-        let known = known.map(|(_, reason)| reason.clone());
-        queue.handed_out += 1;
-        queue.item += 1;
-        if queue.item == queue.order.len() {
-            queue.item = 0;
-            queue.epoch += 1;
-            queue.order = epoch_order(self.seed, queue.epoch, queue.order.len());
-        }
-        Some((number, epoch, index, known))
-    }
-
-    /// The next item in order, as soon as it is decoded.
-    fn take(&self) -> Item {
-        let mut queue = self.lock();
-        loop {
-            let number = queue.taken;
-            if let Some(item) = queue.finished.remove(&number) {
-                queue.taken += 1;
-                self.room.notify_one();
-                return item;
-            }
-            queue = self.ready.wait(queue).expect("no thread panics while it holds the queue");
-        }
-    }
-
-    fn load(&self, epoch: u64, index: usize) -> Result<Box<Loaded>, String> {
-        let pair = self.decoded(index).map_err(|error| error.to_string())?;
-        let (width, height) = (pair.satellite.width(), pair.satellite.height());
-        let augmentation = augmentation(self.seed, epoch, index, &self.augment, width, height);
-        let changed = |picture: &Picture| augmentation.apply(picture, self.augment.picture_side);
-        let (satellite, map) = (changed(&pair.satellite), changed(&pair.map));
-        let pair = Pair { name: pair.name.clone(), satellite, map };
-        Ok(Box::new(Loaded { pair, augmentation }))
-    }
-
-    /// A pair at its decoded size, from the cache if it is there. What is cached is what would be decoded, so that the
-    /// cache changes nothing.
-    fn decoded(&self, index: usize) -> Result<Arc<Pair>, PairError> {
-        let cache = || self.cache.lock().expect("no thread panics while it holds the cache");
-        if let Some(pair) = cache().pairs.get(&index) {
-            return Ok(Arc::clone(pair));
-        }
-        let mut pair = self.folder.read(index, &PictureLimits::default())?;
-        if let Some(side) = self.config.decoded_side {
-            pair.satellite = shrunk(pair.satellite, side);
-            pair.map = shrunk(pair.map, side);
-        }
-        let pair = Arc::new(pair);
-        let bytes = (pair.satellite.rgb().len() + pair.map.rgb().len()) as u64;
-        let mut cache = cache();
-        // Two threads may decode one pair at once when it is near the end of one epoch and the start of the next.
-        if cache.bytes + bytes <= self.config.cache_bytes && !cache.pairs.contains_key(&index) {
-            cache.bytes += bytes;
-            cache.pairs.insert(index, Arc::clone(&pair));
-        }
-        Ok(pair)
-    }
-}
-
-/// The picture with its shorter side at most `side`, its proportions kept.
-fn shrunk(picture: Picture, side: u32) -> Picture {
-    let (width, height) = (picture.width(), picture.height());
-    let shorter = width.min(height);
-    if shorter <= side {
-        return picture;
-    }
-    let scaled = |length: u32| (f64::from(length) * f64::from(side) / f64::from(shorter)).round() as u32;
-    picture.resized(scaled(width), scaled(height))
 }
 
 #[cfg(test)]

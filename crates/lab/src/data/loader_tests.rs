@@ -6,6 +6,8 @@ use earthmapper_geo::picture::{WriteOptions, write_picture};
 use tempfile::TempDir;
 
 use super::*;
+use crate::data::epoch_order;
+use crate::data::workers::shrunk;
 
 const AUGMENT: AugmentConfig =
     AugmentConfig { picture_side: 16, crop_min: 0.5, flip: true, quarter_turns: true };

@@ -11,7 +11,8 @@ use serde_json::Value;
 use super::RunError;
 use super::seal::{flush_folder, seal, verified};
 
-/// Begins the name of whatever is being written or removed. A crash leaves such names behind; they mean nothing.
+/// Begins the name of whatever is being written or removed. A crash leaves such names behind; they mean
+/// nothing.
 const TEMPORARY_PREFIX: &str = ".tmp-";
 
 /// A checkpoint that has been read back and found whole.
@@ -55,6 +56,9 @@ impl Checkpoint {
     }
 }
 
+/// The step of a damaged checkpoint and what is wrong with it.
+type Damage = (u64, String);
+
 /// The checkpoints of one run.
 #[derive(Debug)]
 pub(super) struct Checkpoints {
@@ -71,8 +75,8 @@ impl Checkpoints {
         self.folder.join(format!("step-{step}"))
     }
 
-    /// Writes `checkpoint` (whose folder is still to be set) with the files that `write` puts into the folder it is
-    /// given, and points `last` at it.
+    /// Writes `checkpoint` (whose folder is still to be set) with the files that `write` puts into the folder
+    /// it is given, and points `last` at it.
     pub(super) fn save<E: Into<Box<dyn Error + Send + Sync>>>(
         &self,
         mut checkpoint: Checkpoint,
@@ -127,7 +131,7 @@ impl Checkpoints {
     /// The newest whole checkpoint, and the damaged ones that are newer, each with the reason.
     ///
     /// Whole ones are judged by their contents, not by `last`, which a crash may have left one behind.
-    pub(super) fn newest_whole(&self) -> Result<(Option<Checkpoint>, Vec<(u64, String)>), RunError> {
+    pub(super) fn newest_whole(&self) -> Result<(Option<Checkpoint>, Vec<Damage>), RunError> {
         let mut damaged = Vec::new();
         for step in self.steps()?.into_iter().rev() {
             match verified(&self.folder_of(step), step) {
@@ -142,8 +146,8 @@ impl Checkpoints {
         Err(RunError::AllDamaged { folder: self.folder.clone(), reasons: reasons.join("; ") })
     }
 
-    /// Finds where to resume and leaves the folder as if the run had just saved that checkpoint: what a crash left
-    /// behind is removed, what is damaged is set aside under another name and reported.
+    /// Finds where to resume and leaves the folder as if the run had just saved that checkpoint: what a crash
+    /// left behind is removed, what is damaged is set aside under another name and reported.
     pub(super) fn recover(&self) -> Result<Option<Checkpoint>, RunError> {
         self.remove_leftovers()?;
         let (found, damaged) = self.newest_whole()?;
@@ -181,7 +185,8 @@ impl Checkpoints {
         Ok(steps)
     }
 
-    /// Removes a checkpoint. It loses its name first, so that a crash midway leaves no half checkpoint under it.
+    /// Removes a checkpoint. It loses its name first, so that a crash midway leaves no half checkpoint under
+    /// it.
     fn discard(&self, folder: &Path) -> Result<(), RunError> {
         let Some(name) = folder.file_name().filter(|_| folder.exists()) else { return Ok(()) };
         let doomed = self.folder.join(format!("{TEMPORARY_PREFIX}remove-{}", name.to_string_lossy()));
@@ -308,11 +313,11 @@ mod tests {
         assert_eq!(fs::read_to_string(folder.path().join("last")).unwrap(), "step-1\n");
     }
 
-    type Damage = fn(&Path);
+    type Harm = fn(&Path);
 
     #[test]
     fn a_damaged_one_is_named_and_an_older_one_used() {
-        let damages: [(Damage, &str); 6] = [
+        let damages: [(Harm, &str); 6] = [
             (|folder| fs::write(folder.join("model.safetensors"), vec![9; 1000]).unwrap(), "its checksum"),
             (|folder| fs::write(folder.join("model.safetensors"), b"short").unwrap(), "5 of 1000 bytes"),
             (

@@ -48,8 +48,8 @@ fn host_cpu() -> String {
 
 /// Seconds since 1970 as a date and time in UTC.
 fn utc_time(seconds: u64) -> String {
-    // Days are counted from 1 March of the year 0, so that the leap day is the last day of a year; 400 years have
-    // 146 097 days.
+    // Days are counted from 1 March of the year 0, so that the leap day is the last day of a year; 400 years
+    // have 146 097 days.
     let days = seconds / 86_400 + 719_468;
     let era = days / 146_097;
     let day_of_era = days % 146_097;

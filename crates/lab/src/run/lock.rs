@@ -18,9 +18,9 @@ pub(super) struct RunLock {
 impl RunLock {
     /// Takes the lock, or says who has it.
     ///
-    /// The operating system drops the lock of a process that dies, so a stale one needs no guessing; a process
-    /// number alone would mislead where numbers are reused (every container has a process 1). Where the file
-    /// system knows no locks, the number inside is all there is, and `/proc` tells whether it lives.
+    /// The operating system drops the lock of a process that dies, so a stale one needs no guessing; a
+    /// process number alone would mislead where numbers are reused (every container has a process 1). Where
+    /// the file system knows no locks, the number inside is all there is, and `/proc` tells whether it lives.
     pub(super) fn acquire(folder: &Path) -> Result<Self, RunError> {
         let path = folder.join(FILE_NAME);
         let failed = RunError::io(&path);

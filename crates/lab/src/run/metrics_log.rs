@@ -20,8 +20,8 @@ pub(super) struct MetricsLog {
 impl MetricsLog {
     /// Opens the log for appending after cutting it back to the lines up to `keep_up_to` (`None`: no line).
     ///
-    /// What a killed run logged after its last checkpoint will be logged again, so it must go; so must a line that
-    /// the kill left half-written.
+    /// What a killed run logged after its last checkpoint will be logged again, so it must go; so must a line
+    /// that the kill left half-written.
     pub(super) fn open(path: &Path, keep_up_to: Option<u64>) -> Result<Self, RunError> {
         let old = match fs::read(path) {
             Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => Vec::new(),
@@ -54,7 +54,8 @@ impl MetricsLog {
             line.push_str(&format!(",{}:{}", Value::from(name), Value::from(value)));
         }
         line.push_str("}\n");
-        // One write for the whole line, straight to the file: a reader sees whole lines and a kill loses none.
+        // One write for the whole line, straight to the file: a reader sees whole lines and a kill loses
+        // none.
         self.file.write_all(line.as_bytes()).map_err(RunError::io(&self.path))
     }
 }

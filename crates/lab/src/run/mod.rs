@@ -11,11 +11,12 @@
 //! | `last`, `best` | the name of a checkpoint |
 //! | `run.lock` | keeps a second process out |
 //!
-//! A run killed at any moment leaves a folder that [`Run::resume`] can continue, and the continued log has no step
-//! twice.
+//! A run killed at any moment leaves a folder that [`Run::resume`] can continue, and the continued log has no
+//! step twice.
 
 mod checkpoints;
 mod environment;
+mod error;
 mod lock;
 mod metrics_log;
 mod seal;
@@ -27,121 +28,19 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use earthmapper_geo::files::{WriteError, atomic_write};
-use earthmapper_geo::picture::{Picture, PictureError, WriteOptions, write_picture};
+use earthmapper_geo::files::atomic_write;
+use earthmapper_geo::picture::{Picture, WriteOptions, write_picture};
 use earthmapper_geo::provenance::Provenance;
 use serde_json::Value;
-use thiserror::Error;
 
 pub use checkpoints::Checkpoint;
 pub use environment::Environment;
+pub use error::RunError;
 
 use checkpoints::{Checkpoints, remove};
 use lock::RunLock;
 use metrics_log::MetricsLog;
 use tensorboard::EventWriter;
-
-/// Why a run's folder cannot be used. Each message starts with the path and ends with the cure.
-///
-/// The messages carry their cause in words, so printing the error alone is enough.
-#[derive(Debug, Error)]
-pub enum RunError {
-    /// The folder of a new run holds something.
-    #[error("{}: is not empty; pass --resume to go on with its run, --overwrite to start it anew, or choose another folder", folder.display())]
-    NotEmpty {
-        /// The folder.
-        folder: PathBuf,
-    },
-    /// The folder to overwrite holds what no run writes.
-    #[error("{}: holds {name}, which no run writes; choose another folder", folder.display())]
-    Foreign {
-        /// The folder.
-        folder: PathBuf,
-        /// One of the names.
-        name: String,
-    },
-    /// The folder to resume holds no run.
-    #[error("{}: holds no run to resume (there is no config.toml); check the name, or leave out --resume to start one", folder.display())]
-    NoRun {
-        /// The folder.
-        folder: PathBuf,
-    },
-    /// Another process trains in this folder.
-    #[error("{}: in use by {process}; wait until it ends, or stop it", folder.display())]
-    InUse {
-        /// The folder.
-        folder: PathBuf,
-        /// Which process, as far as known.
-        process: String,
-    },
-    /// There is no checkpoint yet.
-    #[error("{}: has no checkpoint yet; let the run go on until it saves one", folder.display())]
-    NoCheckpoint {
-        /// The run's folder.
-        folder: PathBuf,
-    },
-    /// A checkpoint that was asked for is not whole.
-    #[error("{}: damaged checkpoint: {reason}; use another one", folder.display())]
-    Damaged {
-        /// The checkpoint.
-        folder: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// There are checkpoints, but none is whole.
-    #[error("{}: every checkpoint is damaged ({reasons}); restore one from a copy, or pass --overwrite to start anew", folder.display())]
-    AllDamaged {
-        /// The folder of checkpoints.
-        folder: PathBuf,
-        /// What is wrong with each.
-        reasons: String,
-    },
-    /// The trainer could not write its part of a checkpoint.
-    #[error("{}: the checkpoint could not be written: {cause}; the previous one is kept, so free some space and --resume", folder.display())]
-    CheckpointNotWritten {
-        /// The checkpoint.
-        folder: PathBuf,
-        /// Why.
-        cause: Box<dyn Error + Send + Sync>,
-    },
-    /// Numbers were logged out of order.
-    #[error("{}: step {step} after step {last}; log every step in order", path.display())]
-    StepWentBack {
-        /// The log.
-        path: PathBuf,
-        /// The step that was to be logged.
-        step: u64,
-        /// The step logged before.
-        last: u64,
-    },
-    /// The operating system refused.
-    #[error("{}: {}; check that the disk has room and the folder may be changed", path.display(), reason(cause))]
-    Io {
-        /// The file or folder.
-        path: PathBuf,
-        /// What the operating system said.
-        cause: io::Error,
-    },
-    /// A file could not be written.
-    #[error(transparent)]
-    Write(#[from] WriteError),
-    /// A sample could not be written.
-    #[error(transparent)]
-    Picture(#[from] PictureError),
-}
-
-impl RunError {
-    fn io(path: &Path) -> impl Fn(io::Error) -> Self {
-        move |cause| Self::Io { path: path.to_owned(), cause }
-    }
-}
-
-fn reason(cause: &io::Error) -> String {
-    match cause.kind() {
-        io::ErrorKind::StorageFull => "the disk is full".to_owned(),
-        _ => cause.to_string(),
-    }
-}
 
 /// What to do when the folder of a new run holds something.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -233,7 +132,7 @@ impl Run {
             folder: folder.to_owned(),
             config,
             metrics: MetricsLog::open(&folder.join("metrics.jsonl"), step)?,
-            events: EventWriter::start(folder, step)?,
+            events: EventWriter::start(folder, step.map_or(0, |step| step + 1))?,
             checkpoints: Checkpoints::of(folder),
             kept_checkpoints: 3,
             started: Instant::now(),
@@ -265,9 +164,9 @@ impl Run {
 
     /// Logs numbers of a step by name, `train/loss` for example.
     ///
-    /// A step may be logged more than once (training, then validation), but steps never go back. Log everything of
-    /// a step before its checkpoint, because a resumed run keeps the lines up to its checkpoint and writes the
-    /// others again. The names `step`, `epoch` and `seconds` are taken.
+    /// A step may be logged more than once (training, then validation), but steps never go back. Log
+    /// everything of a step before its checkpoint, because a resumed run keeps the lines up to its checkpoint
+    /// and writes the others again. The names `step`, `epoch` and `seconds` are taken.
     ///
     /// # Errors
     ///
@@ -279,8 +178,8 @@ impl Run {
 
     /// Writes a picture to `samples/step-N-NAME.png` and to TensorBoard; returns the file.
     ///
-    /// The file says that a model made it. `name` becomes part of a file name: whatever is not a letter, a digit,
-    /// `-`, `_` or `.` becomes `-`.
+    /// The file says that a model made it. `name` becomes part of a file name: whatever is not a letter, a
+    /// digit, `-`, `_` or `.` becomes `-`.
     ///
     /// # Errors
     ///
@@ -301,8 +200,8 @@ impl Run {
         Ok(path)
     }
 
-    /// Saves a checkpoint: `write` puts its files into the folder it is given; `state` is whatever else the trainer
-    /// needs to go on as if nothing had happened. Then `last` names it and older ones are removed.
+    /// Saves a checkpoint: `write` puts its files into the folder it is given; `state` is whatever else the
+    /// trainer needs to go on as if nothing had happened. Then `last` names it and older ones are removed.
     ///
     /// Numbers in `state` that must come back bit for bit are best kept as integers or as `f32`/`f64` bits.
     ///

@@ -1,7 +1,7 @@
 //! TensorBoard event files: protobuf messages in the TFRecord framing.
 //!
-//! A record is `length: u64`, `masked crc32c of the length: u32`, the bytes, `masked crc32c of the bytes: u32`, all
-//! little-endian. Only the few message fields that scalars and pictures need are declared here.
+//! A record is `length: u64`, `masked crc32c of the length: u32`, the bytes, `masked crc32c of the bytes:
+//! u32`, all little-endian. Only the few message fields that scalars and pictures need are declared here.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -85,16 +85,14 @@ pub(super) struct EventWriter {
 }
 
 impl EventWriter {
-    /// Begins a new event file in `folder`. `after_step` is the step that a resumed run continues from.
-    pub(super) fn start(folder: &Path, after_step: Option<u64>) -> Result<Self, RunError> {
+    /// Begins a new event file in `folder` for a run that starts, or goes on, with `first_step`.
+    pub(super) fn start(folder: &Path, first_step: u64) -> Result<Self, RunError> {
         let (path, file) = new_file(folder)?;
         let mut writer = Self { path, file };
         writer.write(0, What::FileVersion("brain.Event:2".to_owned()))?;
-        if let Some(step) = after_step {
-            // START makes TensorBoard forget what earlier files say about this step and later ones, so a resumed
-            // run draws one line instead of a zigzag.
-            writer.write(step + 1, What::SessionLog(SessionLog { status: 1 }))?;
-        }
+        // START makes TensorBoard forget what earlier files say about this step and later ones, so a resumed
+        // run draws one line instead of a zigzag.
+        writer.write(first_step, What::SessionLog(SessionLog { status: 1 }))?;
         Ok(writer)
     }
 
@@ -128,8 +126,8 @@ impl EventWriter {
     }
 }
 
-/// TensorBoard reads the files of a folder in the order of their names, so a new name must sort after all others
-/// even when a run is resumed within the same second.
+/// TensorBoard reads the files of a folder in the order of their names, so a new name must sort after all
+/// others even when a run is resumed within the same second.
 fn new_file(folder: &Path) -> Result<(PathBuf, File), RunError> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let mut stamp = now;
@@ -155,7 +153,8 @@ fn framed(bytes: &[u8]) -> Vec<u8> {
     record
 }
 
-/// TFRecord rotates the checksum and adds a constant, so that the checksum of data holding checksums stays useful.
+/// TFRecord rotates the checksum and adds a constant, so that the checksum of data holding checksums stays
+/// useful.
 fn masked_crc(bytes: &[u8]) -> u32 {
     crc32c::crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8)
 }
@@ -186,7 +185,8 @@ mod tests {
         // CRC-32C check value of "123456789" is e3069283; masked as TFRecord does it.
         assert_eq!(crc32c::crc32c(b"123456789"), 0xe306_9283);
         assert_eq!(masked_crc(b"123456789"), 0xe306_9283_u32.rotate_right(15).wrapping_add(0xa282_ead8));
-        // The well-known first record of every TensorFlow 1 and 2 event file has a length of 24 and this header.
+        // The well-known first record of every TensorFlow 1 and 2 event file has a length of 24 and this
+        // header.
         let header = framed(&[0; 24]);
         assert_eq!(header[..12], [24, 0, 0, 0, 0, 0, 0, 0, 0xa3, 0x7f, 0x4b, 0x22]);
     }
@@ -194,22 +194,22 @@ mod tests {
     #[test]
     fn events_read_back() {
         let folder = tempfile::tempdir().unwrap();
-        let mut first = EventWriter::start(folder.path(), None).unwrap();
+        let mut first = EventWriter::start(folder.path(), 0).unwrap();
         first.scalars(7, &[("loss", 3.25), ("accuracy", 0.5)]).unwrap();
         first.image(8, "sheet", (5, 4), vec![1, 2, 3]).unwrap();
-        let second = EventWriter::start(folder.path(), Some(7)).unwrap();
+        let second = EventWriter::start(folder.path(), 8).unwrap();
         assert!(second.path > first.path, "the newer file must sort last");
 
         let events = read_events(&first.path);
-        assert_eq!(events.len(), 3);
+        assert_eq!(events.len(), 4);
         assert_eq!(events[0].what, Some(What::FileVersion("brain.Event:2".to_owned())));
         assert!(events[0].wall_time > 1.6e9);
-        assert_eq!(events[1].step, 7);
-        let Some(What::Summary(summary)) = &events[1].what else { panic!("{events:?}") };
+        assert_eq!(events[2].step, 7);
+        let Some(What::Summary(summary)) = &events[2].what else { panic!("{events:?}") };
         assert_eq!(summary.values[0].tag, "loss");
         assert_eq!(summary.values[0].content, Some(Content::Scalar(3.25)));
         assert_eq!(summary.values[1].tag, "accuracy");
-        let Some(What::Summary(summary)) = &events[2].what else { panic!("{events:?}") };
+        let Some(What::Summary(summary)) = &events[3].what else { panic!("{events:?}") };
         let image = EncodedImage { height: 4, width: 5, colour_space: 3, encoded: vec![1, 2, 3] };
         assert_eq!(summary.values[0].content, Some(Content::Image(image)));
 
