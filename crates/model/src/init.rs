@@ -1,7 +1,7 @@
 //! Weight initialisation from one seeded generator on the host, so that a seed gives the same model on every
 //! device and from any thread (Burn's own `Device::seed` is reproducible from one thread only).
 
-use burn::module::{Param, ParamId};
+use burn::module::Param;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{GroupNorm, GroupNormConfig, Linear, LinearConfig, PaddingConfig2d};
 use burn::tensor::{Device, Tensor, TensorData};
@@ -84,7 +84,7 @@ impl<'a> Init<'a> {
 
     fn param<const D: usize>(&self, values: Vec<f32>, shape: [usize; D]) -> Param<Tensor<D>> {
         let tensor = Tensor::from_data(TensorData::new(values, shape), self.device);
-        Param::initialized(ParamId::new(), tensor.require_grad())
+        Param::from_tensor(tensor)
     }
 }
 

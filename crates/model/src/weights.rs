@@ -124,7 +124,8 @@ pub fn apply<M: Module>(module: M, tensors: HostTensors, missing: Missing) -> Re
             }
             param.map(|old| {
                 let new = Tensor::from_data(TensorData::new(tensor.values, expected), &old.device());
-                new.set_require_grad(old.is_require_grad())
+                // Asking for gradients is an error on a device that keeps none.
+                if old.is_require_grad() { new.require_grad() } else { new }
             })
         }
     }

@@ -134,7 +134,7 @@ pub(super) fn modulation(width: usize, count: usize, init: &mut Init) -> Linear 
     if count == 6 {
         let bias = (0..6 * width).map(|i| if i < 2 * width { 0.2 } else { 0.0 }).collect::<Vec<f32>>();
         let bias = Tensor::<1>::from_data(TensorData::new(bias, [6 * width]), init.device());
-        linear.bias = linear.bias.map(|old| old.map(|_| bias.require_grad()));
+        linear.bias = Some(Param::from_tensor(bias));
     }
     linear
 }
