@@ -138,7 +138,7 @@ pub(crate) fn decoder<'a>(
     }
     let format =
         image::guess_format(bytes).map_err(|_| PictureError::NotAPicture { path: path.to_owned() })?;
-    check_container(bytes, format, path)?;
+    check_container(bytes, format, path, limits)?;
 
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     let mut decoder_limits = image::Limits::default();
@@ -161,8 +161,13 @@ fn check_size(path: &Path, width: u32, height: u32, limits: &PictureLimits) -> R
     }
 }
 
-/// Finds what the decoders let pass or name badly: other formats, pictures without pixels, files cut short.
-fn check_container(bytes: &[u8], format: ImageFormat, path: &Path) -> Result<(), PictureError> {
+/// Finds what the decoders let pass or name badly: other formats, sizes of nothing or too much, files cut short.
+fn check_container(
+    bytes: &[u8],
+    format: ImageFormat,
+    path: &Path,
+    limits: &PictureLimits,
+) -> Result<(), PictureError> {
     let cut_short =
         || PictureError::Damaged { path: path.to_owned(), detail: "the file ends too early".to_owned() };
     match format {
@@ -171,9 +176,8 @@ fn check_container(bytes: &[u8], format: ImageFormat, path: &Path) -> Result<(),
                 bytes.get(at..at + 4).map(|side| u32::from_be_bytes([side[0], side[1], side[2], side[3]]))
             };
             let (width, height) = side(16).zip(side(20)).ok_or_else(cut_short)?;
-            if width == 0 || height == 0 {
-                return Err(PictureError::NoPixels { path: path.to_owned(), width, height });
-            }
+            // Here already, because the decoder would call a huge row a want of memory.
+            check_size(path, width, height, limits)?;
         }
         ImageFormat::Jpeg => match walk_jpeg(bytes) {
             JpegEnd::NoPixels { width, height } => {
