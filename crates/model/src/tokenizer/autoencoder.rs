@@ -219,8 +219,8 @@ impl Decoder {
         }
     }
 
-    /// `[batch, latent, h, w]` → `[batch, 3, h·stride, w·stride]`, not clamped.
-    pub fn forward(&self, features: Tensor<4>) -> Tensor<4> {
+    /// `[batch, latent, h, w]` → hidden maps before the last convolution.
+    pub(super) fn before_last(&self, features: Tensor<4>) -> Tensor<4> {
         let mut x = self.middle.forward(self.conv_in.forward(features));
         for level in self.levels.iter().rev() {
             x = level.features(x);
@@ -228,7 +228,12 @@ impl Decoder {
                 x = up.forward(double(x));
             }
         }
-        unfold_pixels(self.conv_out.forward(silu(self.norm_out.forward(x))), self.fold)
+        silu(self.norm_out.forward(x))
+    }
+
+    /// The last convolution: hidden maps → `[batch, 3, h·stride, w·stride]`, not clamped.
+    pub(super) fn last(&self, hidden: Tensor<4>) -> Tensor<4> {
+        unfold_pixels(self.conv_out.forward(hidden), self.fold)
     }
 
     /// Weight of the last convolution, which the adaptive adversarial weight is measured at.

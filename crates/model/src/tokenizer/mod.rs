@@ -67,7 +67,18 @@ impl MultiScaleTokenizer {
 
     /// A reconstruction f̂ → pictures, not clamped: what losses are measured on.
     pub fn decode_unclamped(&self, reconstruction: Tensor<4>) -> Tensor<4> {
-        self.decoder.forward(self.after_quantizer.forward(reconstruction))
+        self.decode_last(self.decode_before_last(reconstruction))
+    }
+
+    /// The decoder up to its last convolution, and that convolution: together [`decode_unclamped`](Self::decode_unclamped).
+    /// The adaptive adversarial weight is measured between the two.
+    pub fn decode_before_last(&self, reconstruction: Tensor<4>) -> Tensor<4> {
+        self.decoder.before_last(self.after_quantizer.forward(reconstruction))
+    }
+
+    /// The decoder's last convolution.
+    pub fn decode_last(&self, hidden: Tensor<4>) -> Tensor<4> {
+        self.decoder.last(hidden)
     }
 
     /// Tokens → pictures in [−1, 1].

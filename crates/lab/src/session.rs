@@ -1,0 +1,117 @@
+//! What every training needs from outside, and how it can end.
+
+use std::path::{Path, PathBuf};
+
+use burn::tensor::Device;
+
+use crate::data::DataError;
+use crate::nets::WeightsError;
+use crate::progress::{Interrupt, ProgressMode};
+use crate::run::{Checkpoint, Environment, Existing, Run, RunError};
+
+/// How a run begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// In a new folder.
+    Fresh,
+    /// In a new folder, replacing a run that is there.
+    Overwrite,
+    /// From the last checkpoint of the folder.
+    Resume,
+}
+
+/// Where and how a training runs.
+#[derive(Clone, Debug)]
+pub struct Session {
+    /// The run folder.
+    pub folder: PathBuf,
+    /// The device, without autodiff.
+    pub device: Device,
+    /// What the device is called in `env.json`.
+    pub device_name: String,
+    /// How the run begins.
+    pub start: Start,
+    /// How progress is shown.
+    pub progress: ProgressMode,
+    /// Asks the training to write a checkpoint and stop.
+    pub interrupt: Interrupt,
+}
+
+/// How a training ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// All steps are done.
+    Finished,
+    /// It was asked to stop; a checkpoint is written and the run can be resumed.
+    Interrupted,
+}
+
+/// Why a training failed.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    /// The configuration's values cannot work.
+    #[error("{key}: {problem}")]
+    Config {
+        /// The key.
+        key: &'static str,
+        /// What is wrong and what would be right.
+        problem: String,
+    },
+    /// A pair folder is missing or holds no pairs.
+    #[error(transparent)]
+    Pairs(#[from] earthmapper_geo::pairs::PairError),
+    /// Too many pictures cannot be read.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The run folder.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// The weights of a frozen network.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    /// A model or tokenizer folder.
+    #[error(transparent)]
+    Model(#[from] earthmapper::ModelError),
+    /// A checkpoint's file cannot be read or written.
+    #[error("{path}: {problem}")]
+    Checkpoint {
+        /// The file.
+        path: PathBuf,
+        /// What went wrong.
+        problem: String,
+    },
+    /// The loss is not a number any more.
+    #[error(
+        "the loss is {loss} at step {step}; the checkpoint of step {last} is kept. Resume with a lower learning_rate \
+         or a smaller clip_norm"
+    )]
+    NotANumber {
+        /// At which step.
+        step: u64,
+        /// The loss.
+        loss: f64,
+        /// Step of the last checkpoint.
+        last: u64,
+    },
+}
+
+impl Session {
+    /// Opens the run folder, and the checkpoint to go on from.
+    ///
+    /// # Errors
+    /// When the folder cannot be used the way `start` says; see [`Run`].
+    pub fn open(&self, config: &str) -> Result<(Run, Option<Checkpoint>), RunError> {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let environment = Environment::current(&self.device_name, threads);
+        match self.start {
+            Start::Fresh => Ok((Run::create(&self.folder, config, &environment, Existing::Keep)?, None)),
+            Start::Overwrite => Ok((Run::create(&self.folder, config, &environment, Existing::Overwrite)?, None)),
+            Start::Resume => Run::resume(&self.folder, &environment),
+        }
+    }
+}
+
+/// An error about one file of a checkpoint.
+pub(crate) fn checkpoint_error(path: &Path) -> impl Fn(String) -> TrainError + '_ {
+    move |problem| TrainError::Checkpoint { path: path.into(), problem }
+}

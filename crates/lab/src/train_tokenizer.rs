@@ -1,0 +1,575 @@
+//! Training the tokenizer: reconstruction, codebook and commitment terms, and optionally perceptual and adversarial
+//! ones (PAPER section 2).
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor, TensorData};
+use earthmapper::init::Init;
+use earthmapper::pictures::{from_tensor, to_tensor};
+use earthmapper::tokenizer::{MultiScaleTokenizer, TokenPyramid};
+use earthmapper::TokenizerConfig;
+use earthmapper_geo::pairs::{PairFolder, PairSelection, PairSource};
+use earthmapper_geo::picture::Picture;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+
+use crate::data::{AugmentConfig, LoaderConfig, PairLoader, Position, contact_sheet, read_square};
+use crate::losses::edge_loss;
+use crate::nets::discriminator::{
+    PatchDiscriminator, PatchDiscriminatorConfig, adaptive_weight, discriminator_loss, generator_loss,
+};
+use crate::nets::lpips::Lpips;
+use crate::optimiser::{Average, Optimiser, OptimiserConfig, gradients_of, load_module, save_module};
+use crate::progress::Progress;
+use crate::run::{Checkpoint, Run};
+use crate::session::{Outcome, Session, TrainError, checkpoint_error};
+
+/// Weights of the losses.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TokenizerLosses {
+    /// Mean absolute difference.
+    pub absolute: f64,
+    /// Mean squared difference.
+    pub squared: f64,
+    /// Difference of neighbouring pixels' steps.
+    pub edges: f64,
+    /// How much more a map's pixels count than a photograph's: its white roads differ from its land by a few grey
+    /// levels only.
+    pub map_weight: f64,
+    /// Weight of the codebook and commitment terms together.
+    pub quantizer: f64,
+    /// β of the commitment term.
+    pub beta: f64,
+    /// LPIPS; off without weights.
+    pub perceptual: Option<PerceptualLoss>,
+    /// Patch discriminator; off when absent.
+    pub adversarial: Option<AdversarialLoss>,
+}
+
+impl Default for TokenizerLosses {
+    fn default() -> Self {
+        Self {
+            absolute: 1.0,
+            squared: 1.0,
+            edges: 0.0,
+            map_weight: 1.0,
+            quantizer: 1.0,
+            beta: 0.25,
+            perceptual: None,
+            adversarial: None,
+        }
+    }
+}
+
+/// LPIPS as a loss.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PerceptualLoss {
+    /// Weight.
+    pub weight: f64,
+    /// VGG-16 in torchvision's names.
+    pub vgg: PathBuf,
+    /// LPIPS heads, when they are not in the same file.
+    pub heads: Option<PathBuf>,
+}
+
+/// A patch discriminator as a loss.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AdversarialLoss {
+    /// Weight, multiplied by the adaptive weight.
+    pub weight: f64,
+    /// First step at which it counts: the reconstruction must be worth judging.
+    pub start: u64,
+    /// The discriminator.
+    #[serde(default)]
+    pub discriminator: PatchDiscriminatorConfig,
+    /// Its learning rate.
+    pub learning_rate: f64,
+}
+
+/// Revival of codes that are never chosen.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Revival {
+    /// Codes unused for this many steps are replaced by residuals of the current pictures; 0 is never. The first step
+    /// sets all codes this way.
+    pub every: u64,
+    /// No revival after this share of the steps, so that the codebook can settle.
+    pub until: f64,
+}
+
+impl Default for Revival {
+    fn default() -> Self {
+        Self { every: 50, until: 0.8 }
+    }
+}
+
+/// A training of the tokenizer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenizerTraining {
+    /// Seed of weights, order and augmentation.
+    #[serde(default)]
+    pub seed: u64,
+    /// Steps in all.
+    pub steps: u64,
+    /// Where the pairs are.
+    pub data: PairSource,
+    /// Pairs to learn from.
+    #[serde(default)]
+    pub training: PairSelection,
+    /// Pairs to measure on.
+    #[serde(default)]
+    pub validation: PairSelection,
+    /// Loading.
+    #[serde(default)]
+    pub loader: LoaderConfig,
+    /// Augmentation; its side is the tokenizer's.
+    #[serde(default)]
+    pub augment: AugmentConfig,
+    /// The tokenizer.
+    pub tokenizer: TokenizerConfig,
+    /// Losses.
+    #[serde(default)]
+    pub losses: TokenizerLosses,
+    /// Optimiser.
+    #[serde(default)]
+    pub optimiser: OptimiserConfig,
+    /// Revival of dead codes.
+    #[serde(default)]
+    pub revival: Revival,
+    /// Steps between lines of the log.
+    #[serde(default = "every_10")]
+    pub log_every: u64,
+    /// Steps between validations, with a sample sheet.
+    #[serde(default = "every_500")]
+    pub validate_every: u64,
+    /// Steps between checkpoints.
+    #[serde(default = "every_500")]
+    pub checkpoint_every: u64,
+}
+
+fn every_10() -> u64 {
+    10
+}
+
+fn every_500() -> u64 {
+    500
+}
+
+impl TokenizerTraining {
+    fn check(&self) -> Result<(), TrainError> {
+        let wrong = |key, problem: String| Err(TrainError::Config { key, problem });
+        if let Err(error) = self.tokenizer.check() {
+            return wrong("tokenizer", error.to_string());
+        }
+        if self.augment.picture_side as usize != self.tokenizer.picture_side {
+            let (have, want) = (self.augment.picture_side, self.tokenizer.picture_side);
+            return wrong("augment.picture_side", format!("is {have}, the tokenizer's is {want}"));
+        }
+        if self.steps == 0 || self.log_every == 0 || self.validate_every == 0 || self.checkpoint_every == 0 {
+            return wrong("steps, log_every, validate_every, checkpoint_every", "must be above zero".into());
+        }
+        Ok(())
+    }
+}
+
+/// Everything that changes from step to step.
+struct Trainer {
+    tokenizer: MultiScaleTokenizer,
+    average: Average<MultiScaleTokenizer>,
+    optimiser: Optimiser,
+    adversary: Option<Adversary>,
+    /// Steps since each code was chosen last.
+    idle: Vec<u64>,
+}
+
+struct Adversary {
+    discriminator: PatchDiscriminator,
+    optimiser: Optimiser,
+}
+
+/// What is written beside the weights: `state` of a checkpoint.
+#[derive(Serialize, Deserialize)]
+struct State {
+    position: Position,
+    idle: Vec<u64>,
+    best: f64,
+}
+
+/// Trains a tokenizer.
+///
+/// # Errors
+/// See [`TrainError`]; the last good checkpoint is always kept.
+pub fn train(config: &TokenizerTraining, session: &Session) -> Result<Outcome, TrainError> {
+    config.check()?;
+    let folder = PairFolder::open(&config.data, &config.training)?;
+    let validation = PairFolder::open(&config.data, &config.validation)?;
+    let device = session.device.clone().autodiff();
+    let perceptual = match &config.losses.perceptual {
+        Some(loss) => Some(Lpips::load(&loss.vgg, loss.heads.as_deref(), &session.device)?),
+        None => None,
+    };
+    let text = toml::to_string_pretty(config).expect("a plain configuration");
+    let (mut run, checkpoint) = session.open(&text)?;
+    let (mut trainer, mut step, mut state) = Trainer::start(config, &device, checkpoint.as_ref())?;
+    let mut last_saved = step;
+    let mut loader = PairLoader::start(folder, config.augment, config.loader, config.seed, state.position)?;
+    let mut progress = Progress::start(session.progress, "pairs", step, config.steps);
+    for (name, used) in [("perceptual", perceptual.is_some()), ("adversarial", config.losses.adversarial.is_some())] {
+        tracing::info!("{name} loss: {}", if used { "on" } else { "off" });
+    }
+    while step < config.steps {
+        let batch = loader.next_batch()?;
+        state.position = batch.position;
+        let pictures: Vec<Picture> = batch.satellite.iter().chain(&batch.map).cloned().collect();
+        let pictures = to_tensor(&pictures, &session.device);
+        trainer.revive(config, step, pictures.clone());
+        let numbers = trainer.step(config, step, pictures, &device, perceptual.as_ref());
+        step += 1;
+        let loss = numbers["loss"];
+        if !loss.is_finite() {
+            return Err(TrainError::NotANumber { step, loss, last: last_saved });
+        }
+        progress.update(step, batch.len() as u64, Some(loss));
+        let interrupted = session.interrupt.requested();
+        let done = step == config.steps;
+        if step.is_multiple_of(config.log_every) || done {
+            let numbers: Vec<(&str, f64)> = numbers.iter().map(|(name, value)| (*name, *value)).collect();
+            run.log(step, batch.epoch, &numbers)?;
+        }
+        let mut improved = false;
+        if step.is_multiple_of(config.validate_every) || done {
+            let report = validate(trainer.average.module(), &validation, config, &session.device)?;
+            run.log(step, batch.epoch, &report.numbers())?;
+            run.sample(step, "reconstructions", &report.sheet)?;
+            progress.message(&report.line(step));
+            improved = report.psnr() > state.best;
+            state.best = state.best.max(report.psnr());
+        }
+        if step.is_multiple_of(config.checkpoint_every) || done || interrupted || improved {
+            trainer.save(&mut run, step, batch.epoch, &mut state)?;
+            last_saved = step;
+            if improved {
+                run.mark_best(step)?;
+            }
+        }
+        if interrupted && !done {
+            return Ok(Outcome::Interrupted);
+        }
+    }
+    progress.finish();
+    Ok(Outcome::Finished)
+}
+
+impl Trainer {
+    fn start(
+        config: &TokenizerTraining,
+        device: &Device,
+        checkpoint: Option<&Checkpoint>,
+    ) -> Result<(Self, u64, State), TrainError> {
+        let tokenizer = MultiScaleTokenizer::new(&config.tokenizer, &mut Init::new(config.seed, device));
+        let optimiser = Optimiser::new(&config.optimiser, &tokenizer);
+        let average = Average::new(config.optimiser.average_decay, &tokenizer);
+        let adversary = config.losses.adversarial.as_ref().map(|loss| {
+            let discriminator = loss.discriminator.init(device);
+            let optimiser = OptimiserConfig { weight_decay: 0.0, ..config.optimiser.clone() };
+            Adversary { optimiser: Optimiser::new(&optimiser, &discriminator), discriminator }
+        });
+        let idle = vec![0; config.tokenizer.vocabulary];
+        let state = State { position: Position::default(), idle: Vec::new(), best: f64::NEG_INFINITY };
+        let mut trainer = Self { tokenizer, average, optimiser, adversary, idle };
+        let Some(checkpoint) = checkpoint else { return Ok((trainer, 0, state)) };
+        let state: State = serde_json::from_value(checkpoint.state.clone())
+            .map_err(|error| checkpoint_error(&checkpoint.folder)(error.to_string()))?;
+        trainer.load(checkpoint)?;
+        trainer.idle.clone_from(&state.idle);
+        Ok((trainer, checkpoint.step, state))
+    }
+
+    fn load(&mut self, checkpoint: &Checkpoint) -> Result<(), TrainError> {
+        let file = |name: &str| checkpoint.folder.join(name);
+        let fail = checkpoint_error(&checkpoint.folder);
+        self.tokenizer = load_module(self.tokenizer.clone(), &file("tokenizer.bpk")).map_err(&fail)?;
+        let average = load_module(self.average.module().clone(), &file("average.bpk")).map_err(&fail)?;
+        self.average.set(average);
+        // The history refers to the identities of the weights just read.
+        let optimiser = Optimiser::new(self.optimiser.config(), &self.tokenizer);
+        self.optimiser = optimiser.load(&file("optimiser.bpk")).map_err(&fail)?;
+        if let Some(adversary) = &mut self.adversary {
+            adversary.discriminator =
+                load_module(adversary.discriminator.clone(), &file("discriminator.bpk")).map_err(&fail)?;
+            let optimiser = Optimiser::new(adversary.optimiser.config(), &adversary.discriminator);
+            adversary.optimiser = optimiser.load(&file("discriminator-optimiser.bpk")).map_err(&fail)?;
+        }
+        Ok(())
+    }
+
+    fn save(&self, run: &mut Run, step: u64, epoch: u64, state: &mut State) -> Result<(), TrainError> {
+        state.idle.clone_from(&self.idle);
+        let state = serde_json::to_value(state).expect("plain data");
+        run.save_checkpoint(step, epoch, state, |folder| -> Result<(), String> {
+            save_module(&self.tokenizer, &folder.join("tokenizer.bpk"))?;
+            save_module(self.average.module(), &folder.join("average.bpk"))?;
+            self.optimiser.save(&folder.join("optimiser.bpk"))?;
+            if let Some(adversary) = &self.adversary {
+                save_module(&adversary.discriminator, &folder.join("discriminator.bpk"))?;
+                adversary.optimiser.save(&folder.join("discriminator-optimiser.bpk"))?;
+            }
+            Ok(())
+        })?;
+        Ok(())
+    }
+
+    /// Replaces codes that have not been chosen for a while by residuals of these pictures.
+    fn revive(&mut self, config: &TokenizerTraining, step: u64, pictures: Tensor<4>) {
+        let every = config.revival.every;
+        let last = (config.steps as f64 * config.revival.until) as u64;
+        if every == 0 || step > last || !step.is_multiple_of(every) {
+            return;
+        }
+        let dead: Vec<usize> = (0..self.idle.len()).filter(|&code| step == 0 || self.idle[code] >= every).collect();
+        if dead.is_empty() {
+            return;
+        }
+        let plain = self.tokenizer.valid();
+        let residuals = residuals(&plain, pictures);
+        let latent = config.tokenizer.latent_width;
+        let rows = residuals.len() / latent;
+        let mut random = ChaCha8Rng::seed_from_u64(config.seed ^ step.wrapping_mul(0x9e37_79b9));
+        let mut codebook = plain.quantizer.codebook.val().try_into_vec_as::<f32>().expect("32-bit floats");
+        for code in dead {
+            let row = random.random_range(0..rows) * latent;
+            codebook[code * latent..(code + 1) * latent].copy_from_slice(&residuals[row..row + latent]);
+            self.idle[code] = 0;
+        }
+        let quantizer = &mut self.tokenizer.quantizer;
+        quantizer.codebook = quantizer.codebook.clone().map(|old| {
+            let data = TensorData::new(codebook, old.dims());
+            Tensor::from_data(data, &old.device()).require_grad()
+        });
+    }
+
+    /// One step on `pictures`: photographs first, then as many maps.
+    fn step(
+        &mut self,
+        config: &TokenizerTraining,
+        step: u64,
+        pictures: Tensor<4>,
+        device: &Device,
+        perceptual: Option<&Lpips>,
+    ) -> BTreeMap<&'static str, f64> {
+        let losses = &config.losses;
+        let target = Tensor::<4>::from_data(pictures.into_data(), device);
+        let features = self.tokenizer.features(target.clone());
+        let quantized = self.tokenizer.quantizer.quantize(features, losses.beta);
+        let hidden = self.tokenizer.decode_before_last(quantized.features);
+        let reconstruct = |picture: Tensor<4>| reconstruction_loss(losses, perceptual, picture, target.clone());
+        let picture = self.tokenizer.decode_last(hidden.clone());
+        let reconstruction = reconstruct(picture.clone());
+        let mut numbers = BTreeMap::new();
+        let mut loss = reconstruction.clone() + quantized.loss.clone().mul_scalar(losses.quantizer);
+        let adversarial = losses.adversarial.as_ref().filter(|adversarial| step >= adversarial.start);
+        if let (Some(adversarial), Some(adversary)) = (adversarial, &self.adversary) {
+            // Both gradients at the last convolution, from graphs of their own: a graph is walked once.
+            let hidden = hidden.detach();
+            let gradient = |loss: Tensor<1>| {
+                let weight = self.tokenizer.last_weight();
+                weight.grad(&loss.backward()).expect("the last convolution is part of both losses")
+            };
+            let judge = |picture: Tensor<4>| generator_loss(adversary.discriminator.forward(picture));
+            let weight = adaptive_weight(
+                gradient(reconstruct(self.tokenizer.decode_last(hidden.clone()))),
+                gradient(judge(self.tokenizer.decode_last(hidden))),
+            );
+            let weight = f64::from(weight) * adversarial.weight;
+            let judged = judge(picture.clone());
+            numbers.insert("adversarial", scalar(&judged));
+            numbers.insert("adaptive_weight", weight);
+            loss = loss + judged.mul_scalar(weight);
+        }
+        numbers.insert("loss", scalar(&loss));
+        numbers.insert("reconstruction", scalar(&reconstruction));
+        numbers.insert("quantizer", scalar(&quantized.loss));
+        let rate = config.optimiser.rate(step, config.steps);
+        numbers.insert("learning_rate", rate);
+        if !numbers["loss"].is_finite() {
+            return numbers;
+        }
+        let gradients = gradients_of(loss.backward(), &self.tokenizer);
+        let (tokenizer, norm) = self.optimiser.step(self.tokenizer.clone(), gradients, 1, rate);
+        self.tokenizer = tokenizer;
+        numbers.insert("gradient_norm", norm);
+        if let (Some(adversarial), Some(adversary)) = (adversarial, &mut self.adversary) {
+            let (real, made) = (target.clone(), picture.detach());
+            let judge = |picture| adversary.discriminator.forward(picture);
+            let loss = discriminator_loss(judge(real), judge(made));
+            numbers.insert("discriminator", scalar(&loss));
+            let gradients = gradients_of(loss.backward(), &adversary.discriminator);
+            let discriminator = adversary.discriminator.clone();
+            let rate = rate / config.optimiser.learning_rate * adversarial.learning_rate;
+            adversary.discriminator = adversary.optimiser.step(discriminator, gradients, 1, rate).0;
+        }
+        self.count_usage(&quantized.tokens);
+        self.average.update(&self.tokenizer, step);
+        numbers
+    }
+
+    fn count_usage(&mut self, tokens: &TokenPyramid) {
+        self.idle.iter_mut().for_each(|idle| *idle += 1);
+        for k in 0..tokens.len() {
+            tokens.scale(k).iter().for_each(|&code| self.idle[code as usize] = 0);
+        }
+    }
+}
+
+/// Pixel losses of photographs (first half of the batch) and maps (second half), and the perceptual loss.
+fn reconstruction_loss(
+    losses: &TokenizerLosses,
+    perceptual: Option<&Lpips>,
+    picture: Tensor<4>,
+    target: Tensor<4>,
+) -> Tensor<1> {
+    let half = picture.dims()[0] / 2;
+    let pixels = |start: usize, weight: f64| {
+        let (a, b) = (picture.clone().narrow(0, start, half), target.clone().narrow(0, start, half));
+        let difference = a.clone() - b.clone();
+        let mut loss = difference.clone().abs().mean().mul_scalar(losses.absolute)
+            + difference.square().mean().mul_scalar(losses.squared);
+        if losses.edges > 0.0 {
+            loss = loss + edge_loss(a, b).mul_scalar(losses.edges);
+        }
+        loss.mul_scalar(weight / (1.0 + losses.map_weight))
+    };
+    let loss = pixels(0, 1.0) + pixels(half, losses.map_weight);
+    match (perceptual, &losses.perceptual) {
+        (Some(lpips), Some(config)) => loss + lpips.forward(picture, target).mean().mul_scalar(config.weight),
+        _ => loss,
+    }
+}
+
+fn scalar(tensor: &Tensor<1>) -> f64 {
+    f64::from(tensor.clone().into_scalar::<f32>())
+}
+
+/// Residuals that the quantizer meets on these pictures, over all scales, row by row on the host.
+fn residuals(tokenizer: &MultiScaleTokenizer, pictures: Tensor<4>) -> Vec<f32> {
+    let quantizer = &tokenizer.quantizer;
+    let features = tokenizer.features(pictures);
+    let mut reconstruction = features.zeros_like();
+    let mut rows = Vec::new();
+    for k in 0..quantizer.scales().len() {
+        let residual = quantizer.residual_at(k, features.clone(), reconstruction.clone());
+        let codes = quantizer.nearest(residual.clone());
+        reconstruction = quantizer.accumulate(k, reconstruction, quantizer.look_up(codes));
+        rows.extend(residual.try_into_vec_as::<f32>().expect("32-bit floats"));
+    }
+    rows
+}
+
+/// How well a tokenizer reconstructs pictures it has not seen.
+struct Report {
+    psnr: [f64; 2],
+    /// Share of codes used and perplexity ÷ V, per scale.
+    usage: Vec<(f64, f64)>,
+    dead: usize,
+    sheet: Picture,
+}
+
+impl Report {
+    fn psnr(&self) -> f64 {
+        (self.psnr[0] + self.psnr[1]) / 2.0
+    }
+
+    fn numbers(&self) -> Vec<(&'static str, f64)> {
+        // Names of per-scale numbers live as long as the program: there are a few dozen at most.
+        let name = |what: &str, k: usize| -> &'static str { format!("{what}/{k}").leak() };
+        let mut numbers = vec![
+            ("validation/psnr_satellite", self.psnr[0]),
+            ("validation/psnr_map", self.psnr[1]),
+            ("validation/dead_codes", self.dead as f64),
+        ];
+        for (k, (used, perplexity)) in self.usage.iter().enumerate() {
+            numbers.push((name("validation/code_use", k), *used));
+            numbers.push((name("validation/code_perplexity", k), *perplexity));
+        }
+        numbers
+    }
+
+    fn line(&self, step: u64) -> String {
+        let [satellite, map] = self.psnr;
+        let finest = self.usage.last().map_or(0.0, |usage| usage.0);
+        format!(
+            "step {step}: reconstruction {satellite:.2} dB satellite, {map:.2} dB map; {} codes never used, {:.0} % \
+             used at the finest scale",
+            self.dead,
+            100.0 * finest
+        )
+    }
+}
+
+/// Reconstructs the validation pairs (at most 96) and measures PSNR and code use.
+fn validate(
+    tokenizer: &MultiScaleTokenizer,
+    folder: &PairFolder,
+    config: &TokenizerTraining,
+    device: &Device,
+) -> Result<Report, TrainError> {
+    let side = config.tokenizer.picture_side as u32;
+    let vocabulary = config.tokenizer.vocabulary;
+    let count = folder.len().min(96);
+    let mut squares = [0.0f64; 2];
+    let mut usage = vec![vec![0u64; vocabulary]; config.tokenizer.sides.len()];
+    let mut rows = Vec::new();
+    for start in (0..count).step_by(4) {
+        let mut pictures = Vec::new();
+        for index in start..(start + 4).min(count) {
+            let pair = read_square(folder, index, side)?;
+            pictures.extend([pair.satellite, pair.map]);
+        }
+        let tokens = tokenizer.encode(to_tensor(&pictures, device));
+        let decoded = from_tensor(tokenizer.decode(&tokens));
+        for (k, usage) in usage.iter_mut().enumerate() {
+            tokens.usage(k, vocabulary).iter().zip(usage).for_each(|(new, sum)| *sum += new);
+        }
+        for (i, (before, after)) in pictures.iter().zip(&decoded).enumerate() {
+            squares[i % 2] += psnr(before, after);
+        }
+        if rows.len() < 8 {
+            let row = |i: usize| vec![pictures[i].clone(), decoded[i].clone(), pictures[i + 1].clone(), decoded[i + 1].clone()];
+            rows.extend((0..pictures.len()).step_by(2).map(row));
+        }
+    }
+    let never = |code: &usize| usage.iter().all(|counts| counts[*code] == 0);
+    Ok(Report {
+        psnr: squares.map(|sum| sum / count as f64),
+        dead: (0..vocabulary).filter(never).count(),
+        usage: usage.iter().map(|counts| code_use(counts)).collect(),
+        sheet: contact_sheet(&rows, 4),
+    })
+}
+
+/// Share of codes that occur, and exp(entropy) ÷ V.
+fn code_use(counts: &[u64]) -> (f64, f64) {
+    let total: u64 = counts.iter().sum();
+    let used = counts.iter().filter(|count| **count > 0).count();
+    let entropy: f64 = counts
+        .iter()
+        .filter(|count| **count > 0)
+        .map(|&count| count as f64 / total as f64)
+        .map(|share| -share * share.ln())
+        .sum();
+    (used as f64 / counts.len() as f64, entropy.exp() / counts.len() as f64)
+}
+
+/// PSNR in dB of 8-bit pictures, at most 100.
+fn psnr(a: &Picture, b: &Picture) -> f64 {
+    let square: f64 = a.rgb().iter().zip(b.rgb()).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum();
+    let mean = square / a.rgb().len() as f64;
+    if mean == 0.0 { 100.0 } else { (10.0 * (255.0f64.powi(2) / mean).log10()).min(100.0) }
+}
