@@ -1,11 +1,15 @@
 //! Training, frozen networks, losses and metrics.
 
 pub mod data;
+pub mod export;
 pub mod losses;
 pub mod metrics;
 pub mod nets;
 pub mod optimiser;
 pub mod progress;
 pub mod run;
+pub mod semantic_infusion;
 pub mod session;
+pub mod token_cache;
+pub mod train;
 pub mod train_tokenizer;

@@ -98,7 +98,7 @@ pub enum RunError {
 }
 
 impl RunError {
-    pub(super) fn io(path: &Path) -> impl Fn(io::Error) -> Self {
+    pub(crate) fn io(path: &Path) -> impl Fn(io::Error) -> Self {
         move |cause| Self::Io { path: path.to_owned(), cause }
     }
 }

@@ -1,0 +1,61 @@
+//! From run folders to models.
+
+use std::path::Path;
+
+use burn::tensor::Device;
+use earthmapper::init::Init;
+use earthmapper::model::load_tokenizer;
+use earthmapper::tokenizer::MultiScaleTokenizer;
+use earthmapper::{EarthMapper, TokenizerConfig};
+
+use crate::optimiser::load_module;
+use crate::run::{Checkpoint, RunError};
+use crate::session::{TrainError, checkpoint_error};
+use crate::train::{Learner, TransformerTraining, assemble};
+use crate::train_tokenizer::TokenizerTraining;
+
+/// Opens a tokenizer: its own folder, a model folder, or the run that trained it (its best checkpoint's averaged
+/// weights).
+///
+/// # Errors
+/// When the folder is none of these or something in it is damaged.
+pub fn open_tokenizer(folder: &Path, device: &Device) -> Result<(TokenizerConfig, MultiScaleTokenizer), TrainError> {
+    if folder.join("config.toml").is_file() {
+        let config: TokenizerTraining = run_config(folder)?;
+        let fresh = MultiScaleTokenizer::new(&config.tokenizer, &mut Init::new(0, device));
+        let checkpoint = best_or_newest(folder)?;
+        let path = checkpoint.folder.join("average.bpk");
+        let tokenizer = load_module(fresh, &path).map_err(checkpoint_error(&path))?;
+        return Ok((config.tokenizer, tokenizer));
+    }
+    let inner = folder.join("tokenizer");
+    Ok(load_tokenizer(if inner.is_dir() { &inner } else { folder }, device)?)
+}
+
+/// Makes a model of the best checkpoint's averaged weights of a transformer's run, with the tokenizer that the run used.
+///
+/// # Errors
+/// When the folder is no such run, or the run, its tokenizer or a checkpoint is damaged.
+pub fn export_model(folder: &Path, device: &Device) -> Result<EarthMapper, TrainError> {
+    let config: TransformerTraining = run_config(folder)?;
+    let (tokenizer_config, tokenizer) = open_tokenizer(&config.tokenizer, device)?;
+    let features = match &config.semantic_infusion {
+        Some(infusion) => Some(crate::nets::dinov2::DinoV2::load(&infusion.weights, device)?.config().width),
+        None => None,
+    };
+    let fresh = Learner::fresh(&config, &tokenizer_config, features, device);
+    let checkpoint = best_or_newest(folder)?;
+    let path = checkpoint.folder.join("average.bpk");
+    let learner = load_module(fresh, &path).map_err(checkpoint_error(&path))?;
+    Ok(assemble(&config, tokenizer_config, tokenizer, learner.transformer().clone()))
+}
+
+fn run_config<T: for<'de> serde::Deserialize<'de>>(folder: &Path) -> Result<T, TrainError> {
+    let path = folder.join("config.toml");
+    let text = std::fs::read_to_string(&path).map_err(RunError::io(&path))?;
+    toml::from_str(&text).map_err(|error| checkpoint_error(&path)(error.to_string()))
+}
+
+fn best_or_newest(folder: &Path) -> Result<Checkpoint, RunError> {
+    Checkpoint::best(folder).or_else(|_| Checkpoint::newest(folder))
+}

@@ -1,0 +1,242 @@
+//! Tokens of the training pairs, made once by the frozen tokenizer, so that an epoch does not encode again.
+//!
+//! The cache holds a few *variants*: each is one draw of crop, flip and quarter turn for every pair. Epoch e uses
+//! variant e mod count. A variant is a file named by a digest of everything that it depends on, so a stale one is
+//! never taken up.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use burn::module::Module;
+use burn::tensor::Device;
+use earthmapper::pictures::to_tensor;
+use earthmapper::tokenizer::{MultiScaleTokenizer, TokenPyramid};
+use earthmapper::{TokenizerConfig, weights};
+use earthmapper_geo::files::atomic_write;
+use earthmapper_geo::pairs::{Pair, PairFolder};
+use earthmapper_geo::picture::{Picture, PictureLimits};
+use rayon::prelude::*;
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+use sha2::{Digest, Sha256};
+
+use crate::data::{AugmentConfig, augmentation};
+use crate::progress::{Interrupt, Progress};
+use crate::session::TrainError;
+
+/// Pairs encoded at once.
+const BATCH: usize = 8;
+
+/// Tokens of one pair: satellite, then map.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PairTokens {
+    /// One pyramid of one picture per modality, in the order satellite, map.
+    pub pictures: [TokenPyramid; 2],
+}
+
+/// How the pictures of a cache are cut.
+#[derive(Clone, Copy, Debug)]
+pub enum Cut {
+    /// Variant number `variant` of the augmentation.
+    Augmented {
+        /// Settings.
+        config: AugmentConfig,
+        /// Seed of all variants.
+        seed: u64,
+        /// Which draw.
+        variant: u64,
+    },
+    /// The centred square, for validation.
+    Centred,
+}
+
+/// The cache of one folder of pairs.
+pub struct TokenCache {
+    folder: PathBuf,
+    pairs: PairFolder,
+    tokenizer: MultiScaleTokenizer,
+    config: TokenizerConfig,
+    device: Device,
+    digest: String,
+    skip_limit: f64,
+    loaded: HashMap<String, Vec<PairTokens>>,
+}
+
+impl TokenCache {
+    /// A cache in `folder` for `pairs`. `skip_limit` is the share of pairs that may be unreadable.
+    pub fn new(
+        folder: &Path,
+        pairs: PairFolder,
+        tokenizer: &MultiScaleTokenizer,
+        config: &TokenizerConfig,
+        device: &Device,
+        skip_limit: f64,
+    ) -> Self {
+        let tokenizer = tokenizer.valid();
+        let mut digest = Sha256::new();
+        digest.update(serde_json::to_vec(config).expect("plain data"));
+        for (name, tensor) in weights::collect(&tokenizer) {
+            digest.update(name.as_bytes());
+            tensor.values.iter().for_each(|value| digest.update(value.to_le_bytes()));
+        }
+        for index in 0..pairs.len() {
+            digest.update(pairs.path(index).as_os_str().as_encoded_bytes());
+        }
+        let digest = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        Self {
+            folder: folder.into(),
+            pairs,
+            tokenizer,
+            config: config.clone(),
+            device: device.clone(),
+            digest,
+            skip_limit,
+            loaded: HashMap::new(),
+        }
+    }
+
+    /// The tokens of all readable pairs, cut as `cut` says: from memory, from the file, or made now (which shows its
+    /// progress). `None` when it was interrupted.
+    ///
+    /// # Errors
+    /// When too many pairs cannot be read or the file cannot be written.
+    pub fn get(
+        &mut self,
+        cut: Cut,
+        progress: &mut Progress,
+        interrupt: &Interrupt,
+    ) -> Result<Option<&[PairTokens]>, TrainError> {
+        let name = self.file_name(cut);
+        if !self.loaded.contains_key(&name) {
+            let path = self.folder.join(&name);
+            let tokens = match self.read(&path) {
+                Some(tokens) => tokens,
+                None => match self.make(cut, progress, interrupt)? {
+                    Some(tokens) => {
+                        self.write(&path, &tokens)?;
+                        tokens
+                    }
+                    None => return Ok(None),
+                },
+            };
+            self.loaded.insert(name.clone(), tokens);
+        }
+        Ok(Some(&self.loaded[&name]))
+    }
+
+    fn file_name(&self, cut: Cut) -> String {
+        let mut digest = Sha256::new();
+        digest.update(self.digest.as_bytes());
+        let label = match cut {
+            Cut::Augmented { config, seed, variant } => {
+                digest.update(serde_json::to_vec(&config).expect("plain data"));
+                digest.update(seed.to_le_bytes());
+                format!("variant-{variant}")
+            }
+            Cut::Centred => "centred".to_string(),
+        };
+        digest.update(label.as_bytes());
+        let short: String = digest.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+        format!("{label}-{short}.safetensors")
+    }
+
+    /// Encodes all pairs.
+    fn make(
+        &self,
+        cut: Cut,
+        progress: &mut Progress,
+        interrupt: &Interrupt,
+    ) -> Result<Option<Vec<PairTokens>>, TrainError> {
+        let limit = ((self.pairs.len() as f64 * self.skip_limit) as usize).max(1);
+        let mut skipped = Vec::new();
+        let mut tokens = Vec::with_capacity(self.pairs.len());
+        let indices: Vec<usize> = (0..self.pairs.len()).collect();
+        for (i, batch) in indices.chunks(BATCH).enumerate() {
+            if interrupt.requested() {
+                return Ok(None);
+            }
+            if i.is_multiple_of(25) {
+                progress.message(&format!("encoding pairs: {} of {}", i * BATCH, self.pairs.len()));
+            }
+            let read: Vec<_> = batch
+                .par_iter()
+                .map(|&index| self.pairs.read(index, &PictureLimits::default()).map(|pair| self.cut(cut, index, &pair)))
+                .collect();
+            let mut pictures = Vec::new();
+            for result in read {
+                match result {
+                    Ok(pair) => pictures.extend(pair),
+                    Err(error) => {
+                        tracing::warn!("skipped: {error}");
+                        skipped.push(error);
+                        if skipped.len() > limit {
+                            return Err(skipped.swap_remove(0).into());
+                        }
+                    }
+                }
+            }
+            if pictures.is_empty() {
+                continue;
+            }
+            let encoded = self.tokenizer.encode(to_tensor(&pictures, &self.device));
+            for pair in 0..pictures.len() / 2 {
+                tokens.push(PairTokens { pictures: [encoded.picture(2 * pair), encoded.picture(2 * pair + 1)] });
+            }
+        }
+        Ok(Some(tokens))
+    }
+
+    fn cut(&self, cut: Cut, index: usize, pair: &Pair) -> [Picture; 2] {
+        let side = self.config.picture_side as u32;
+        let (width, height) = (pair.satellite.width(), pair.satellite.height());
+        let augmentation = match cut {
+            Cut::Augmented { config, seed, variant } => augmentation(seed, variant, index, &config, width, height),
+            Cut::Centred => crate::data::Augmentation::centred(width, height),
+        };
+        [augmentation.apply(&pair.satellite, side), augmentation.apply(&pair.map, side)]
+    }
+
+    /// One tensor per scale, `[pairs, 2, tokens, depth]`.
+    fn write(&self, path: &Path, tokens: &[PairTokens]) -> Result<(), TrainError> {
+        let fail = |problem: String| TrainError::Checkpoint { path: path.into(), problem };
+        std::fs::create_dir_all(&self.folder).map_err(|error| fail(error.to_string()))?;
+        let scales = self.config.sides.len();
+        let bytes: Vec<Vec<u8>> = (0..scales)
+            .map(|k| {
+                let codes = tokens.iter().flat_map(|pair| &pair.pictures).flat_map(|picture| picture.scale(k));
+                codes.flat_map(|code| code.to_le_bytes()).collect()
+            })
+            .collect();
+        let views = bytes.iter().enumerate().map(|(k, bytes)| {
+            let side = self.config.sides[k];
+            let shape = vec![tokens.len(), 2, side * side, self.config.quantizer_depth];
+            (format!("scale.{k}"), TensorView::new(Dtype::U32, shape, bytes).expect("shape and bytes agree"))
+        });
+        let file = safetensors::serialize(views, None).expect("sizes are known");
+        atomic_write(path, &file, true).map_err(|error| fail(error.to_string()))
+    }
+
+    /// Reads a file that [`write`](Self::write) wrote; `None` when there is none or it is damaged, and it is made anew.
+    fn read(&self, path: &Path) -> Option<Vec<PairTokens>> {
+        let bytes = std::fs::read(path).ok()?;
+        let file = SafeTensors::deserialize(&bytes).ok()?;
+        let depth = self.config.quantizer_depth;
+        let scales: Vec<Vec<u32>> = (0..self.config.sides.len())
+            .map(|k| {
+                let view = file.tensor(&format!("scale.{k}")).ok()?;
+                Some(view.data().as_chunks::<4>().0.iter().map(|bytes| u32::from_le_bytes(*bytes)).collect())
+            })
+            .collect::<Option<_>>()?;
+        let size = |k: usize| self.config.sides[k].pow(2) * depth;
+        let count = scales[0].len() / (2 * size(0));
+        let known = |code: &u32| (*code as usize) < self.config.vocabulary;
+        let whole = (0..scales.len()).all(|k| scales[k].len() == count * 2 * size(k) && scales[k].iter().all(known));
+        let picture = |index: usize| {
+            let codes = (0..scales.len()).map(|k| scales[k][index * size(k)..(index + 1) * size(k)].to_vec());
+            TokenPyramid::new(codes.collect(), 1, depth)
+        };
+        whole.then(|| {
+            (0..count).map(|pair| PairTokens { pictures: [picture(2 * pair), picture(2 * pair + 1)] }).collect()
+        })
+    }
+}
