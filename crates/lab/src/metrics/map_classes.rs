@@ -70,11 +70,11 @@ impl Palette {
             MapClass { name: name.to_owned(), is_road, colours: colours.to_vec() }
         };
         Self(vec![
-            class(0, &[[233, 229, 222], [243, 241, 235], [211, 201, 189], [233, 221, 189]]),
-            class(1, &[[177, 208, 254], [187, 204, 236]]),
+            class(0, &[[233, 228, 222], [243, 240, 235], [211, 201, 189], [232, 221, 189]]),
+            class(1, &[[177, 208, 254], [185, 207, 239]]),
             class(2, &[[203, 223, 172], [186, 210, 186], [194, 218, 158]]),
-            class(3, &[[252, 157, 36], [253, 226, 155], [254, 226, 100], [253, 195, 68]]),
-            class(4, &[[254, 253, 252]]),
+            class(3, &[[251, 158, 37], [255, 225, 153], [255, 225, 103], [255, 195, 70]]),
+            class(4, &[[255, 254, 253]]),
         ])
     }
 
@@ -178,18 +178,19 @@ fn class_by_hue(colour: [u8; 3]) -> usize {
     CLASSES.iter().position(|class| class.0 == name).expect("the names above are those of CLASSES")
 }
 
-/// Counts and colour sums of the bins of colour space.
+/// Counts of the bins of colour space, and how often each channel has each of the values that fall into its bin.
 struct Histogram {
     counts: Vec<u64>,
-    sums: Vec<[u64; 3]>,
+    values: Vec<[[u64; Self::STEPS]; 3]>,
 }
 
 impl Histogram {
     const SIDE: i32 = 1 << BITS;
+    const STEPS: usize = 256 >> BITS;
 
     fn new() -> Self {
         let bins = 1 << (3 * BITS);
-        Self { counts: vec![0; bins], sums: vec![[0; 3]; bins] }
+        Self { counts: vec![0; bins], values: vec![[[0; Self::STEPS]; 3]; bins] }
     }
 
     fn bin([red, green, blue]: [i32; 3]) -> usize {
@@ -200,12 +201,14 @@ impl Histogram {
         for pixel in map.rgb().chunks_exact(3) {
             let bin = Self::bin([pixel[0], pixel[1], pixel[2]].map(|value| i32::from(value >> (8 - BITS))));
             self.counts[bin] += 1;
-            self.sums[bin].iter_mut().zip(pixel).for_each(|(sum, &value)| *sum += u64::from(value));
+            for (values, &value) in self.values[bin].iter_mut().zip(pixel) {
+                values[usize::from(value) % Self::STEPS] += 1;
+            }
         }
     }
 
-    /// Mean colours of the bins that no neighbour exceeds and around which [`SMALLEST_SHARE`] gathers, the most
-    /// frequent one first.
+    /// Colours of the bins that no neighbour exceeds and around which [`SMALLEST_SHARE`] gathers, the most frequent
+    /// one first.
     fn peaks(&self) -> Vec<[u8; 3]> {
         let smallest = SMALLEST_SHARE * self.counts.iter().sum::<u64>() as f64;
         let mut peaks = Vec::new();
@@ -219,14 +222,23 @@ impl Histogram {
                     }
                     let (around, highest) = self.neighbourhood([red, green, blue]);
                     if count == highest && around as f64 >= smallest {
-                        let colour = self.sums[bin].map(|sum| ((sum + count / 2) / count) as u8);
-                        peaks.push((count, colour));
+                        peaks.push((count, self.usual_colour([red, green, blue])));
                     }
                 }
             }
         }
         peaks.sort_by(|left, right| right.cmp(left));
         peaks.into_iter().map(|(_, colour)| colour).collect()
+    }
+
+    /// The most frequent value of each channel in a bin. A mean would be pulled off the drawn colour by the mixtures
+    /// along edges, and for the narrow gap between white roads and pale buildings one step matters.
+    fn usual_colour(&self, bin: [i32; 3]) -> [u8; 3] {
+        let values = &self.values[Self::bin(bin)];
+        std::array::from_fn(|channel| {
+            let most = (0..Self::STEPS).max_by_key(|&step| values[channel][step]).unwrap_or(0);
+            (bin[channel] as usize * Self::STEPS + most) as u8
+        })
     }
 
     /// Sum and maximum of the counts of a bin and its 26 neighbours.
