@@ -10,6 +10,7 @@ pub mod progress;
 pub mod run;
 pub mod semantic_infusion;
 pub mod session;
+pub mod start_from_data;
 pub mod token_cache;
 pub mod train;
 pub mod train_tokenizer;

@@ -8,8 +8,10 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use earthmapper::init::Init;
 use earthmapper::pictures::{from_tensor, to_tensor};
+use earthmapper::sampler::derive_seed;
 use earthmapper::tokenizer::{MultiScaleTokenizer, TokenPyramid};
 use earthmapper::TokenizerConfig;
+use earthmapper::weights::{self, Missing};
 use earthmapper_geo::pairs::{PairFolder, PairSelection, PairSource};
 use earthmapper_geo::picture::Picture;
 use rand::{Rng, SeedableRng};
@@ -24,6 +26,7 @@ use crate::nets::discriminator::{
 use crate::nets::lpips::Lpips;
 use crate::optimiser::{Average, Optimiser, OptimiserConfig, gradients_of, load_module, save_module};
 use crate::progress::Progress;
+use crate::start_from_data::{StartFromData, assignments};
 use crate::run::{Checkpoint, Run};
 use crate::session::{Outcome, Session, TrainError, checkpoint_error};
 
@@ -96,8 +99,7 @@ pub struct AdversarialLoss {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Revival {
-    /// Codes unused for this many steps are replaced by residuals of the current pictures; 0 is never. The first step
-    /// sets all codes this way.
+    /// Codes unused for this many steps are replaced by residuals of the current pictures; 0 is never.
     pub every: u64,
     /// No revival after this share of the steps, so that the codebook can settle.
     pub until: f64,
@@ -140,6 +142,9 @@ pub struct TokenizerTraining {
     /// Optimiser.
     #[serde(default)]
     pub optimiser: OptimiserConfig,
+    /// Where the codec starts.
+    #[serde(default)]
+    pub start: StartFromData,
     /// Revival of dead codes.
     #[serde(default)]
     pub revival: Revival,
@@ -218,6 +223,9 @@ pub fn train(config: &TokenizerTraining, session: &Session) -> Result<Outcome, T
     let text = toml::to_string_pretty(config).expect("a plain configuration");
     let (mut run, checkpoint) = session.open(&text)?;
     let (mut trainer, mut step, mut state) = Trainer::start(config, &device, checkpoint.as_ref())?;
+    if step == 0 && config.start.pairs > 0 {
+        trainer.start_from_data(config, &folder, &device)?;
+    }
     let mut last_saved = step;
     let mut loader = PairLoader::start(folder, config.augment, config.loader, config.seed, state.position)?;
     let mut progress = Progress::start(session.progress, "pairs", step, config.steps);
@@ -292,6 +300,28 @@ impl Trainer {
         Ok((trainer, checkpoint.step, state))
     }
 
+    /// Sets the linear path and the codebook from the data.
+    fn start_from_data(
+        &mut self,
+        config: &TokenizerTraining,
+        folder: &PairFolder,
+        device: &Device,
+    ) -> Result<(), TrainError> {
+        let count = config.start.pairs.min(folder.len());
+        let mut pictures = Vec::with_capacity(2 * count);
+        for i in 0..count {
+            let pair = read_square(folder, i * folder.len() / count, config.tokenizer.picture_side as u32)?;
+            pictures.extend([pair.satellite, pair.map]);
+        }
+        let plain = config.start.apply(self.tokenizer.valid(), &pictures, config.seed);
+        let tensors = weights::collect(&plain);
+        let fresh = MultiScaleTokenizer::new(&config.tokenizer, &mut Init::new(config.seed, device));
+        self.tokenizer = weights::apply(fresh, tensors, Missing::Refuse).expect("the same architecture");
+        self.optimiser = Optimiser::new(&config.optimiser, &self.tokenizer);
+        self.average = Average::new(config.optimiser.average_decay, &self.tokenizer);
+        Ok(())
+    }
+
     fn load(&mut self, checkpoint: &Checkpoint) -> Result<(), TrainError> {
         let file = |name: &str| checkpoint.folder.join(name);
         let fail = checkpoint_error(&checkpoint.folder);
@@ -330,24 +360,28 @@ impl Trainer {
     fn revive(&mut self, config: &TokenizerTraining, step: u64, pictures: Tensor<4>) {
         let every = config.revival.every;
         let last = (config.steps as f64 * config.revival.until) as u64;
-        if every == 0 || step > last || !step.is_multiple_of(every) {
+        if every == 0 || step == 0 || step > last || !step.is_multiple_of(every) {
             return;
         }
-        let dead: Vec<usize> = (0..self.idle.len()).filter(|&code| step == 0 || self.idle[code] >= every).collect();
+        let dead: Vec<usize> = (0..self.idle.len()).filter(|&code| self.idle[code] >= every).collect();
         if dead.is_empty() {
             return;
         }
         let plain = self.tokenizer.valid();
-        let residuals = residuals(&plain, pictures);
+        let met = assignments(&plain, plain.features(pictures));
+        let residuals: Vec<f32> = met.into_iter().flat_map(|(rows, ..)| rows).collect();
         let latent = config.tokenizer.latent_width;
         let rows = residuals.len() / latent;
-        let mut random = ChaCha8Rng::seed_from_u64(config.seed ^ step.wrapping_mul(0x9e37_79b9));
+        let mut random = ChaCha8Rng::seed_from_u64(derive_seed(config.seed, &[2, step]));
         let mut codebook = plain.quantizer.codebook.val().try_into_vec_as::<f32>().expect("32-bit floats");
         for code in dead {
             let row = random.random_range(0..rows) * latent;
             codebook[code * latent..(code + 1) * latent].copy_from_slice(&residuals[row..row + latent]);
             self.idle[code] = 0;
         }
+        // The average would blend the old code with the new one into one that is neither.
+        let averaged = with_codes(self.average.module(), &self.idle, &codebook);
+        self.average.set(averaged);
         let quantizer = &mut self.tokenizer.quantizer;
         quantizer.codebook = quantizer.codebook.clone().map(|old| {
             let data = TensorData::new(codebook, old.dims());
@@ -368,24 +402,25 @@ impl Trainer {
         let target = Tensor::<4>::from_data(pictures.into_data(), device);
         let features = self.tokenizer.features(target.clone());
         let quantized = self.tokenizer.quantizer.quantize(features, losses.beta);
-        let hidden = self.tokenizer.decode_before_last(quantized.features);
+        let hidden = self.tokenizer.decode_before_last(quantized.features.clone());
         let reconstruct = |picture: Tensor<4>| reconstruction_loss(losses, perceptual, picture, target.clone());
-        let picture = self.tokenizer.decode_last(hidden.clone());
+        let picture = self.tokenizer.decode_last(hidden.clone(), quantized.features.clone());
         let reconstruction = reconstruct(picture.clone());
         let mut numbers = BTreeMap::new();
         let mut loss = reconstruction.clone() + quantized.loss.clone().mul_scalar(losses.quantizer);
         let adversarial = losses.adversarial.as_ref().filter(|adversarial| step >= adversarial.start);
         if let (Some(adversarial), Some(adversary)) = (adversarial, &self.adversary) {
             // Both gradients at the last convolution, from graphs of their own: a graph is walked once.
-            let hidden = hidden.detach();
+            let (hidden, features) = (hidden.detach(), quantized.features.clone().detach());
+            let last = || self.tokenizer.decode_last(hidden.clone(), features.clone());
             let gradient = |loss: Tensor<1>| {
                 let weight = self.tokenizer.last_weight();
                 weight.grad(&loss.backward()).expect("the last convolution is part of both losses")
             };
             let judge = |picture: Tensor<4>| generator_loss(adversary.discriminator.forward(picture));
             let weight = adaptive_weight(
-                gradient(reconstruct(self.tokenizer.decode_last(hidden.clone()))),
-                gradient(judge(self.tokenizer.decode_last(hidden))),
+                gradient(reconstruct(last())),
+                gradient(judge(last())),
             );
             let weight = f64::from(weight) * adversarial.weight;
             let judged = judge(picture.clone());
@@ -428,6 +463,22 @@ impl Trainer {
     }
 }
 
+/// A tokenizer whose codes that were just revived (idle for no step) are those of `codebook`.
+fn with_codes(tokenizer: &MultiScaleTokenizer, idle: &[u64], codebook: &[f32]) -> MultiScaleTokenizer {
+    let mut tokenizer = tokenizer.clone();
+    tokenizer.quantizer.codebook = tokenizer.quantizer.codebook.map(|old| {
+        let dims = old.dims();
+        let device = old.device();
+        let mut values = old.try_into_vec_as::<f32>().expect("32-bit floats");
+        for (code, _) in idle.iter().enumerate().filter(|(_, idle)| **idle == 0) {
+            let row = code * dims[1]..(code + 1) * dims[1];
+            values[row.clone()].copy_from_slice(&codebook[row]);
+        }
+        Tensor::from_data(TensorData::new(values, dims), &device)
+    });
+    tokenizer
+}
+
 /// Pixel losses of photographs (first half of the batch) and maps (second half), and the perceptual loss.
 fn reconstruction_loss(
     losses: &TokenizerLosses,
@@ -455,21 +506,6 @@ fn reconstruction_loss(
 
 fn scalar(tensor: &Tensor<1>) -> f64 {
     f64::from(tensor.clone().into_scalar::<f32>())
-}
-
-/// Residuals that the quantizer meets on these pictures, over all scales, row by row on the host.
-fn residuals(tokenizer: &MultiScaleTokenizer, pictures: Tensor<4>) -> Vec<f32> {
-    let quantizer = &tokenizer.quantizer;
-    let features = tokenizer.features(pictures);
-    let mut reconstruction = features.zeros_like();
-    let mut rows = Vec::new();
-    for k in 0..quantizer.scales().len() {
-        let residual = quantizer.residual_at(k, features.clone(), reconstruction.clone());
-        let codes = quantizer.nearest(residual.clone());
-        reconstruction = quantizer.accumulate(k, reconstruction, quantizer.look_up(codes));
-        rows.extend(residual.try_into_vec_as::<f32>().expect("32-bit floats"));
-    }
-    rows
 }
 
 /// How well a tokenizer reconstructs pictures it has not seen.

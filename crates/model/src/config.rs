@@ -44,6 +44,9 @@ pub struct TokenizerConfig {
     pub residual_blocks: usize,
     /// Whether the last level and the middle use self-attention.
     pub attention: bool,
+    /// Whether a linear map of each `stride` × `stride` patch runs beside the convolutions, in both directions. It can
+    /// be set from the data (principal components), so that training starts from a working codec.
+    pub linear_path: bool,
     /// How many convolutions φ are shared over the scales.
     pub phi_count: usize,
     /// Mixing ratio of φ: h ← (1 − ratio)·h + ratio·φ(h).
@@ -63,6 +66,7 @@ impl Default for TokenizerConfig {
             multipliers: vec![1, 1, 2, 2, 4],
             residual_blocks: 2,
             attention: true,
+            linear_path: false,
             phi_count: 4,
             phi_ratio: 0.5,
         }

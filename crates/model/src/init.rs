@@ -61,6 +61,23 @@ impl<'a> Init<'a> {
         conv
     }
 
+    /// A convolution that starts as nothing at all, at the end of a branch that is added to another.
+    pub fn silent_conv(&mut self, input: usize, output: usize, kernel: usize) -> Conv2d {
+        let mut conv = self.conv(input, output, kernel);
+        conv.weight = self.constant([output, input, kernel, kernel], 0.0);
+        conv.bias = Some(self.constant([output], 0.0));
+        conv
+    }
+
+    /// A 3 × 3 convolution that starts as the identity.
+    pub fn identity_conv(&mut self, channels: usize) -> Conv2d {
+        let mut conv = self.silent_conv(channels, channels, 3);
+        let mut weight = vec![0.0; channels * channels * 9];
+        (0..channels).for_each(|c| weight[(c * channels + c) * 9 + 4] = 1.0);
+        conv.weight = self.param(weight, [channels, channels, 3, 3]);
+        conv
+    }
+
     /// Group normalisation with 32 groups, or the most that divide `channels`.
     pub fn group_norm(&mut self, channels: usize) -> GroupNorm {
         GroupNormConfig::new(greatest_common_divisor(32, channels), channels).with_epsilon(1e-6).init(self.device)

@@ -214,7 +214,10 @@ impl Decoder {
             middle,
             levels,
             norm_out: init.group_norm(width),
-            conv_out: init.conv(width, 3 * config.fold * config.fold, 3),
+            conv_out: match config.linear_path {
+                true => init.silent_conv(width, 3 * config.fold * config.fold, 3),
+                false => init.conv(width, 3 * config.fold * config.fold, 3),
+            },
             fold: config.fold,
         }
     }
@@ -239,6 +242,43 @@ impl Decoder {
     /// Weight of the last convolution, which the adaptive adversarial weight is measured at.
     pub fn last_weight(&self) -> Tensor<4> {
         self.conv_out.weight.val()
+    }
+}
+
+/// The linear map of patches that runs beside the convolutions.
+#[derive(Module, Debug)]
+pub struct LinearPath {
+    /// Patch → code space, a 1 × 1 convolution of folded pixels.
+    pub into: Conv2d,
+    /// Code space → patch.
+    pub out: Conv2d,
+    #[module(skip)]
+    stride: usize,
+}
+
+impl LinearPath {
+    pub(super) fn new(config: &TokenizerConfig, init: &mut Init) -> Self {
+        let patch = 3 * config.stride() * config.stride();
+        Self {
+            into: init.conv(patch, config.latent_width, 1),
+            out: init.conv(config.latent_width, patch, 1),
+            stride: config.stride(),
+        }
+    }
+
+    /// `[batch, 3, h, w]` → `[batch, latent, h/stride, w/stride]`.
+    pub fn encode(&self, pictures: Tensor<4>) -> Tensor<4> {
+        self.into.forward(self.patches(pictures))
+    }
+
+    /// `[batch, latent, h, w]` → `[batch, 3, h·stride, w·stride]`.
+    pub fn decode(&self, features: Tensor<4>) -> Tensor<4> {
+        unfold_pixels(self.out.forward(features), self.stride)
+    }
+
+    /// Pictures as patches `[batch, 3·stride², h/stride, w/stride]`.
+    pub fn patches(&self, pictures: Tensor<4>) -> Tensor<4> {
+        fold_pixels(pictures, self.stride)
     }
 }
 

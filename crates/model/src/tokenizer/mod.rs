@@ -4,7 +4,7 @@ mod autoencoder;
 mod pyramid;
 mod quantizer;
 
-pub use autoencoder::{Decoder, Encoder};
+pub use autoencoder::{Decoder, Encoder, LinearPath};
 pub use pyramid::TokenPyramid;
 pub(crate) use quantizer::codes_tensor;
 pub use quantizer::{Quantized, ResidualQuantizer};
@@ -26,6 +26,8 @@ pub struct MultiScaleTokenizer {
     pub quantizer: ResidualQuantizer,
     after_quantizer: Conv2d,
     decoder: Decoder,
+    /// The linear path, when the configuration has one.
+    pub linear: Option<LinearPath>,
 }
 
 impl MultiScaleTokenizer {
@@ -38,10 +40,14 @@ impl MultiScaleTokenizer {
         let width = config.latent_width;
         Self {
             encoder: Encoder::new(config, init),
-            before_quantizer: init.conv(width, width, 3),
+            before_quantizer: match config.linear_path {
+                true => init.silent_conv(width, width, 3),
+                false => init.conv(width, width, 3),
+            },
             quantizer: ResidualQuantizer::new(config, init),
             after_quantizer: init.conv(width, width, 3),
             decoder: Decoder::new(config, init),
+            linear: config.linear_path.then(|| LinearPath::new(config, init)),
         }
     }
 
@@ -52,7 +58,11 @@ impl MultiScaleTokenizer {
 
     /// Pictures `[batch, 3, side, side]` in [−1, 1] → features `[batch, latent, side/stride, side/stride]`.
     pub fn features(&self, pictures: Tensor<4>) -> Tensor<4> {
-        self.before_quantizer.forward(self.encoder.forward(pictures))
+        let features = self.before_quantizer.forward(self.encoder.forward(pictures.clone()));
+        match &self.linear {
+            Some(linear) => features + linear.encode(pictures),
+            None => features,
+        }
     }
 
     /// Pictures → tokens.
@@ -67,18 +77,23 @@ impl MultiScaleTokenizer {
 
     /// A reconstruction f̂ → pictures, not clamped: what losses are measured on.
     pub fn decode_unclamped(&self, reconstruction: Tensor<4>) -> Tensor<4> {
-        self.decode_last(self.decode_before_last(reconstruction))
+        let hidden = self.decode_before_last(reconstruction.clone());
+        self.decode_last(hidden, reconstruction)
     }
 
-    /// The decoder up to its last convolution, and that convolution: together [`decode_unclamped`](Self::decode_unclamped).
-    /// The adaptive adversarial weight is measured between the two.
+    /// The decoder up to its last convolution: with [`decode_last`](Self::decode_last) it is
+    /// [`decode_unclamped`](Self::decode_unclamped). The adaptive adversarial weight is measured between the two.
     pub fn decode_before_last(&self, reconstruction: Tensor<4>) -> Tensor<4> {
         self.decoder.before_last(self.after_quantizer.forward(reconstruction))
     }
 
-    /// The decoder's last convolution.
-    pub fn decode_last(&self, hidden: Tensor<4>) -> Tensor<4> {
-        self.decoder.last(hidden)
+    /// The decoder's last convolution, plus the linear path from f̂ itself.
+    pub fn decode_last(&self, hidden: Tensor<4>, reconstruction: Tensor<4>) -> Tensor<4> {
+        let picture = self.decoder.last(hidden);
+        match &self.linear {
+            Some(linear) => picture + linear.decode(reconstruction),
+            None => picture,
+        }
     }
 
     /// Tokens → pictures in [−1, 1].

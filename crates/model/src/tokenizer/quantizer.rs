@@ -40,7 +40,7 @@ impl ResidualQuantizer {
         let width = config.latent_width;
         Self {
             codebook: init.normal([config.vocabulary, width], (width as f32).powf(-0.5)),
-            phi: (0..config.phi_count).map(|_| init.conv(width, width, 3)).collect(),
+            phi: (0..config.phi_count).map(|_| init.identity_conv(width)).collect(),
             scales: config.scales(),
             depth: config.quantizer_depth,
             phi_ratio: config.phi_ratio,
