@@ -1,6 +1,7 @@
 //! Training, frozen networks, losses and metrics.
 
 pub mod data;
+pub mod evaluate;
 pub mod export;
 pub mod losses;
 pub mod metrics;

@@ -37,6 +37,23 @@ pub struct Condition {
     pub known: Vec<Known>,
 }
 
+impl Condition {
+    /// For translating a picture, given by its tokens, toward `target`; every other modality but the source is unknown.
+    ///
+    /// # Panics
+    /// When the model has not two modalities with `target` among them.
+    pub fn translation(model: &EarthMapper, source: TokenPyramid, target: Modality, place: Option<Place>) -> Self {
+        let modalities = model.transformer.modalities();
+        assert!(modalities.len() == 2 && modalities.contains(&target), "a model of two modalities, {target} among them");
+        let mut source = Some(source);
+        let known = modalities.iter().map(|&modality| match modality == target {
+            true => Known::Nothing,
+            false => Known::All(source.take().expect("one source")),
+        });
+        Self { place, known: known.collect() }
+    }
+}
+
 /// Which embedding of a generated token goes into the picture.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
