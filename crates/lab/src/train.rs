@@ -264,6 +264,12 @@ pub fn train(config: &TransformerTraining, session: &Session) -> Result<Outcome,
         return Ok(Outcome::Interrupted);
     };
     let known = known.to_vec();
+    if step == 0 && config.from.is_none() {
+        let (means, deviations) = input_moments(&tokenizer, &known);
+        learner.transformer = learner.transformer.standardise_inputs(&means, &deviations);
+        optimiser = Optimiser::new(&config.optimiser, &learner);
+        average = Average::new(config.optimiser.average_decay, &learner);
+    }
     while step < config.steps {
         let variant = state.epoch % config.variants;
         let cut = Cut::Augmented { config: config.augment, seed: config.seed, variant };
@@ -389,6 +395,17 @@ fn restore(
     // The history refers to the identities of the weights just read.
     let optimiser = Optimiser::new(&config.optimiser, &learner).load(&file("optimiser.bpk")).map_err(&fail)?;
     Ok((learner, average, optimiser, state))
+}
+
+/// Mean and standard deviation of each latent channel of the transformer's inputs, over both modalities.
+fn input_moments(tokenizer: &MultiScaleTokenizer, pairs: &[PairTokens]) -> (Vec<f32>, Vec<f32>) {
+    let pictures: Vec<&TokenPyramid> = pairs.iter().take(32).flat_map(|pair| &pair.pictures).collect();
+    let inputs = tokenizer.quantizer.teacher_inputs(&TokenPyramid::stack(&pictures));
+    let rows = Tensor::cat(inputs, 1);
+    let [batch, tokens, latent] = rows.dims();
+    let (variance, mean) = rows.reshape([batch * tokens, latent]).var_mean_bias(0);
+    let host = |row: Tensor<2>| row.try_into_vec_as::<f32>().expect("32-bit floats");
+    (host(mean), host(variance.sqrt()))
 }
 
 /// A transformer with the weights of a model, for fine-tuning.

@@ -16,7 +16,7 @@ pub use block::{Block, DropPath};
 use block::{View, modulate, modulation, split};
 use burn::module::{Module, Param};
 use burn::nn::Linear;
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor, TensorData};
 use burn::tensor::activation::{gelu, silu};
 use earthmapper_geo::Modality;
 
@@ -102,7 +102,7 @@ impl JointTransformer {
         let depth = tokenizer.quantizer_depth;
         Self {
             geo_embedding: GeoEmbedding::new(width, config.place_octaves, init),
-            word_embedding: init.linear(latent, width, (1.0 / latent as f32).sqrt()),
+            word_embedding: init.linear(latent, width, deviation),
             position: init.normal([scales.total(), width], deviation),
             start_position: init.normal([scales.tokens(0), width], deviation),
             level: init.normal([scales.len(), width], deviation),
@@ -214,6 +214,29 @@ impl JointTransformer {
             }
             (None, _) => panic!("this model predicts one code per position"),
         }
+    }
+
+    /// Folds a standardisation of the inputs, (x − mean) ÷ deviation per latent channel, into the word embedding.
+    ///
+    /// A tokenizer's channels can differ in size a hundredfold; without this, positions and small channels are drowned
+    /// at the start of training.
+    ///
+    /// # Panics
+    /// When there are not as many means and deviations as latent channels.
+    pub fn standardise_inputs(mut self, means: &[f32], deviations: &[f32]) -> Self {
+        let [latent, width] = self.word_embedding.weight.dims();
+        assert!(means.len() == latent && deviations.len() == latent, "one mean and deviation per latent channel");
+        let column = |values: Vec<f32>, device: &Device| {
+            Tensor::<2>::from_data(TensorData::new(values, [latent, 1]), device)
+        };
+        let old = self.word_embedding.weight.val().detach();
+        let device = old.device();
+        let weight = old * column(deviations.iter().map(|d| 1.0 / d.max(1e-6)).collect(), &device);
+        let shift = (weight.clone() * column(means.to_vec(), &device)).sum_dim(0).reshape([width]);
+        let bias = self.word_embedding.bias.as_ref().map(|bias| bias.val().detach() - shift);
+        self.word_embedding.weight = Param::from_tensor(weight.detach());
+        self.word_embedding.bias = bias.map(|bias| Param::from_tensor(bias.detach()));
+        self
     }
 
     /// Input embeddings of one modality at scale `k`: the start token from the condition, or the word embedding of the
