@@ -1,3 +1,67 @@
 //! The `earthmapper` program.
 
-fn main() {}
+mod commands;
+mod exit;
+mod settings;
+
+use clap::{Parser, Subcommand};
+
+// glibc gives every large tensor fresh pages, which makes attention and training about twice as slow.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Translates satellite pictures into maps and maps into satellite pictures, fills holes, extends borders and invents
+/// pairs.
+#[derive(Parser, Debug)]
+#[command(name = "earthmapper", version, about, after_help = AFTER_HELP)]
+struct Program {
+    #[command(flatten)]
+    output: settings::Output,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const AFTER_HELP: &str = "Exit codes: 0 done, 1 failure, 2 usage, 3 bad input, 4 model missing, damaged or not fitting, \
+5 partly done, 130 interrupted (a training can be resumed).\nEvery flag can also be given as EARTHMAPPER_FLAG in the \
+environment.";
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    Translate(commands::translate::Args),
+    Generate(commands::generate::Args),
+    Inpaint(commands::inpaint::Args),
+    Outpaint(commands::outpaint::Args),
+    #[command(subcommand)]
+    Train(commands::train::Command),
+    Evaluate(commands::evaluate::Args),
+    #[command(subcommand)]
+    Model(commands::model::Command),
+    Doctor(commands::doctor::Args),
+    Completions(commands::completions::Args),
+    Man(commands::man::Args),
+}
+
+fn main() {
+    let program = Program::parse();
+    program.output.start_logging();
+    let output = &program.output;
+    let result = match program.command {
+        Command::Translate(args) => commands::translate::run(args, output),
+        Command::Generate(args) => commands::generate::run(args, output),
+        Command::Inpaint(args) => commands::inpaint::run(args, output),
+        Command::Outpaint(args) => commands::outpaint::run(args, output),
+        Command::Train(command) => commands::train::run(command, output),
+        Command::Evaluate(args) => commands::evaluate::run(args, output),
+        Command::Model(command) => commands::model::run(command, output),
+        Command::Doctor(args) => commands::doctor::run(args, output),
+        Command::Completions(args) => commands::completions::run(args),
+        Command::Man(args) => commands::man::run(args),
+    };
+    std::process::exit(match result {
+        Ok(()) => 0,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            exit::code(&error)
+        }
+    });
+}

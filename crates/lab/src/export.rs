@@ -59,3 +59,19 @@ fn run_config<T: for<'de> serde::Deserialize<'de>>(folder: &Path) -> Result<T, T
 fn best_or_newest(folder: &Path) -> Result<Checkpoint, RunError> {
     Checkpoint::best(folder).or_else(|_| Checkpoint::newest(folder))
 }
+
+/// A plain model card for a run: what is known without an evaluation.
+pub fn card(model: &EarthMapper, run: &Path) -> String {
+    let trained = &model.config.trained_on;
+    let seconds = Checkpoint::newest(run).map(|checkpoint| (checkpoint.step, checkpoint.seconds));
+    let trained_for = match seconds {
+        Ok((step, seconds)) => format!("{step} steps, {:.1} hours", seconds / 3600.0),
+        Err(_) => "unknown".into(),
+    };
+    format!(
+        "# {}\n\nTranslates satellite pictures into maps and back.\n\n- Region: {}\n- Map style: {}\n- Places known: \
+         {}\n- Training: {trained_for}\n\nNot evaluated. Say here what the data is, under which licence, what the \
+         model is for and where it fails.\n",
+        model.config.name, trained.region, trained.map_style, trained.places_known
+    )
+}

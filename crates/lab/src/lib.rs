@@ -3,6 +3,7 @@
 pub mod data;
 pub mod evaluate;
 pub mod export;
+pub mod import;
 pub mod losses;
 pub mod metrics;
 pub mod nets;

@@ -156,19 +156,6 @@ impl EarthMapper {
     /// # Errors
     /// When the folder exists already or cannot be written; nothing is left behind then.
     pub fn save(&self, folder: &Path, storage: Storage, card: &str) -> Result<(), ModelError> {
-        let io = |path: &Path| {
-            let path = path.to_path_buf();
-            move |source| ModelError::Io { path, source }
-        };
-        if folder.exists() {
-            let source = std::io::Error::new(std::io::ErrorKind::AlreadyExists, "exists already");
-            return Err(ModelError::Io { path: folder.into(), source });
-        }
-        let parent = folder.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        std::fs::create_dir_all(parent).map_err(io(parent))?;
-        let staging = tempfile::Builder::new().prefix(".model-").tempdir_in(parent).map_err(io(parent))?;
-        let inside = staging.path().join("tokenizer");
-        std::fs::create_dir(&inside).map_err(io(&inside))?;
         let files = [
             ("README.md", card.as_bytes().to_vec()),
             ("config.json", pretty(&self.config)),
@@ -178,20 +165,12 @@ impl EarthMapper {
             ("tokenizer/model.safetensors", weights::to_bytes(&weights::collect(&self.tokenizer), storage)),
         ];
         let mut sums = String::new();
-        for (name, bytes) in &files {
-            let path = staging.path().join(name);
-            std::fs::write(&path, bytes).map_err(io(&path))?;
-            // The card may be edited by hand without making the model invalid.
-            if *name != "README.md" {
-                sums.push_str(&format!("{}  {name}\n", hex(&Sha256::digest(bytes))));
-            }
+        // The card may be edited by hand without making the model invalid.
+        for (name, bytes) in files.iter().filter(|(name, _)| *name != "README.md") {
+            sums.push_str(&format!("{}  {name}\n", hex(&Sha256::digest(bytes))));
         }
-        let path = staging.path().join("SHA256SUMS");
-        std::fs::write(&path, sums).map_err(io(&path))?;
-        std::fs::rename(staging.path(), folder).map_err(io(folder))?;
-        // The staging folder has moved; there is nothing left to remove.
-        let _ = staging.keep();
-        Ok(())
+        let sums = ("SHA256SUMS", sums.into_bytes());
+        write_folder(folder, &files.into_iter().chain([sums]).collect::<Vec<_>>())
     }
 
     /// The device the weights are on.
@@ -217,6 +196,51 @@ pub fn load_tokenizer(folder: &Path, device: &Device) -> Result<(TokenizerConfig
     let tokenizer =
         weights::apply(fresh, tensors, Missing::Refuse).map_err(|source| ModelError::Weights { path, source })?;
     Ok((config, tokenizer))
+}
+
+/// Writes a tokenizer folder, as [`load_tokenizer`] reads it.
+///
+/// # Errors
+/// When the folder exists already or cannot be written; nothing is left behind then.
+pub fn save_tokenizer(
+    config: &TokenizerConfig,
+    tokenizer: &MultiScaleTokenizer,
+    folder: &Path,
+    storage: Storage,
+) -> Result<(), ModelError> {
+    let weights = weights::to_bytes(&weights::collect(tokenizer), storage);
+    write_folder(folder, &[("config.json", pretty(config)), ("model.safetensors", weights)])
+}
+
+/// Writes files into a folder beside its place and renames it, so that it is there whole or not at all.
+fn write_folder(folder: &Path, files: &[(&str, Vec<u8>)]) -> Result<(), ModelError> {
+    let io = |path: &Path| {
+        let path = path.to_path_buf();
+        move |source| ModelError::Io { path, source }
+    };
+    if folder.exists() {
+        return Err(io(folder)(std::io::Error::new(std::io::ErrorKind::AlreadyExists, "exists already")));
+    }
+    let parent = folder.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::create_dir_all(parent).map_err(io(parent))?;
+    let staging = tempfile::Builder::new().prefix(".model-").tempdir_in(parent).map_err(io(parent))?;
+    for (name, bytes) in files {
+        let path = staging.path().join(name);
+        let inside = path.parent().expect("inside the staging folder");
+        std::fs::create_dir_all(inside).map_err(io(inside))?;
+        std::fs::write(&path, bytes).map_err(io(&path))?;
+    }
+    // A temporary folder is for its owner only; a model is for everybody who may read its parent.
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let open = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(staging.path(), open).map_err(io(staging.path()))?;
+    }
+    std::fs::rename(staging.path(), folder).map_err(io(folder))?;
+    // The staging folder has moved; there is nothing left to remove.
+    let _ = staging.keep();
+    Ok(())
 }
 
 /// Checks the files named in `SHA256SUMS`, when there is one.

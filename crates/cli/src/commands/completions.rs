@@ -1,0 +1,17 @@
+//! `completions`: for the shells.
+
+use anyhow::Result;
+use clap::CommandFactory;
+
+/// Print completions for a shell
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// Which shell.
+    #[arg(value_enum)]
+    shell: clap_complete::Shell,
+}
+
+pub fn run(args: Args) -> Result<()> {
+    clap_complete::generate(args.shell, &mut crate::Program::command(), "earthmapper", &mut std::io::stdout());
+    Ok(())
+}

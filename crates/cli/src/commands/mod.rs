@@ -1,0 +1,12 @@
+//! One file per command.
+
+pub mod completions;
+pub mod doctor;
+pub mod evaluate;
+pub mod generate;
+pub mod inpaint;
+pub mod man;
+pub mod model;
+pub mod outpaint;
+pub mod train;
+pub mod translate;
