@@ -177,7 +177,9 @@ impl ResidualQuantizer {
         let count = self.phi.len();
         let margin = if count == 4 { 1.0 / 3.0 } else { 0.5 } / count as f64;
         let position = k as f64 / (self.scales.len() - 1).max(1) as f64;
-        let tick = |i: usize| margin + (1.0 - 2.0 * margin) * i as f64 / (count - 1).max(1) as f64;
+        // The middle scale of an odd number lies between two ticks; rounding in just this order picks the reference's.
+        let step = ((1.0 - margin) - margin) / (count - 1).max(1) as f64;
+        let tick = |i: usize| if count > 1 && i == count - 1 { 1.0 - margin } else { i as f64 * step + margin };
         (0..count)
             .min_by(|&a, &b| (tick(a) - position).abs().total_cmp(&(tick(b) - position).abs()))
             .expect("at least one φ")
