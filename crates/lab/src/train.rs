@@ -208,7 +208,8 @@ struct State {
     epoch: u64,
     /// Pairs of the epoch already used.
     used: usize,
-    best: f64,
+    /// Lowest validation loss so far.
+    best: Option<f64>,
 }
 
 /// The frozen parts and settings of a step.
@@ -252,7 +253,7 @@ pub fn train(config: &TransformerTraining, session: &Session) -> Result<Outcome,
 
     let mut optimiser = Optimiser::new(&config.optimiser, &learner);
     let mut average = Average::new(config.optimiser.average_decay, &learner);
-    let mut state = State { epoch: 0, used: 0, best: f64::INFINITY };
+    let mut state = State { epoch: 0, used: 0, best: None };
     let mut step = 0;
     if let Some(checkpoint) = &checkpoint {
         (learner, average, optimiser, state) = restore(checkpoint, config, learner, average)?;
@@ -326,8 +327,10 @@ pub fn train(config: &TransformerTraining, session: &Session) -> Result<Outcome,
                 "step {step}: validation loss {loss:.4} (satellite {:.4}, map {:.4})",
                 numbers["validation/loss_satellite"], numbers["validation/loss_map"]
             ));
-            improved = loss < state.best;
-            state.best = state.best.min(loss);
+            improved = state.best.is_none_or(|best| loss < best);
+            if improved {
+                state.best = Some(loss);
+            }
         }
         if step.is_multiple_of(config.checkpoint_every) || done || interrupted || improved {
             save(&mut run, step, &learner, &average, &optimiser, &state)?;

@@ -204,7 +204,8 @@ struct Adversary {
 struct State {
     position: Position,
     idle: Vec<u64>,
-    best: f64,
+    /// Highest validation PSNR so far.
+    best: Option<f64>,
 }
 
 /// Trains a tokenizer.
@@ -257,8 +258,10 @@ pub fn train(config: &TokenizerTraining, session: &Session) -> Result<Outcome, T
             run.log(step, batch.epoch, &report.numbers())?;
             run.sample(step, "reconstructions", &report.sheet)?;
             progress.message(&report.line(step));
-            improved = report.psnr() > state.best;
-            state.best = state.best.max(report.psnr());
+            improved = state.best.is_none_or(|best| report.psnr() > best);
+            if improved {
+                state.best = Some(report.psnr());
+            }
         }
         if step.is_multiple_of(config.checkpoint_every) || done || interrupted || improved {
             trainer.save(&mut run, step, batch.epoch, &mut state)?;
@@ -290,7 +293,7 @@ impl Trainer {
             Adversary { optimiser: Optimiser::new(&optimiser, &discriminator), discriminator }
         });
         let idle = vec![0; config.tokenizer.vocabulary];
-        let state = State { position: Position::default(), idle: Vec::new(), best: f64::NEG_INFINITY };
+        let state = State { position: Position::default(), idle: Vec::new(), best: None };
         let mut trainer = Self { tokenizer, average, optimiser, adversary, idle };
         let Some(checkpoint) = checkpoint else { return Ok((trainer, 0, state)) };
         let state: State = serde_json::from_value(checkpoint.state.clone())
