@@ -136,7 +136,7 @@ fn the_transformer_is_the_references() {
         let inputs: Vec<Tensor<3>> = (1..scales.len())
             .map(|k| teacher.clone().narrow(1, scales.range(k).start - 1, scales.tokens(k)))
             .collect();
-        let hidden = transformer.forward(&[0], &[inputs], here.clone(), None);
+        let hidden = transformer.forward(&[0], &[inputs], &[], here.clone(), None);
         let normed = transformer.head_norm(hidden, here.clone()).reshape([2 * 103, 64]);
         check(&format!("{kind}: logits"), transformer.logits(normed, None, 0), &case.floats("logits"), 1e-3);
 
@@ -166,7 +166,7 @@ fn greedy(
         let input = if k == 0 { vec![] } else { vec![quantizer.next_input(k, reconstruction.clone())] };
         let rows = 2 * scales.tokens(k);
         let logits = |condition: &Tensor<2>, cache: &mut earthmapper::KvCache| {
-            let hidden = transformer.step(&[0], &input, condition.clone(), cache);
+            let hidden = transformer.step(&[0], &input, &[], condition.clone(), cache);
             let normed = transformer.head_norm(hidden, condition.clone()).reshape([rows, 64]);
             transformer.logits(normed, None, 0).try_into_vec_as::<f32>().unwrap()
         };

@@ -149,6 +149,13 @@ impl ResidualQuantizer {
         (1..self.scales.len()).map(|k| self.next_input(k, reconstructions[k - 1].clone())).collect()
     }
 
+    /// A whole reconstruction at every scale's side, `[batch, tokens, latent]` each: how a known picture conditions the
+    /// others when forcing is aligned.
+    pub fn guide_inputs(&self, tokens: &TokenPyramid) -> Vec<Tensor<3>> {
+        let whole = self.reconstructions(tokens).pop().expect("at least one scale");
+        (0..self.scales.len()).map(|k| self.next_input(k, whole.clone())).collect()
+    }
+
     /// Quantizes with gradients, for training the tokenizer: VQ-VAE's codebook and commitment terms, weighted 1 and
     /// `beta`, mean over the scales; gradients pass straight through to the features.
     pub fn quantize(&self, features: Tensor<4>, beta: f64) -> Quantized {
