@@ -2,6 +2,7 @@
 
 pub mod data;
 pub mod export;
+pub mod import;
 pub mod losses;
 pub mod metrics;
 pub mod nets;
