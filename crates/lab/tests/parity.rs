@@ -1,6 +1,8 @@
 //! The model against numbers of the public reference implementation (VAR), through the weights import.
 //!
 //! The files of reference numbers are not part of the repository; without them the tests say that they are skipped.
+//! `import_var_tokenizer.pth` is part of it: a tiny tokenizer of VAR's names inside a trainer's checkpoint, written by
+//! `torch.save` in 16 bits; element i of the tensor `name` is ((i + name's length) mod 17 − 8) / 16.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,7 +11,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use earthmapper::config::{TokenizerConfig, TransformerConfig};
 use earthmapper::guidance::{Guidance, guide};
 use earthmapper::init::Init;
-use earthmapper::weights::{self, HostTensor, HostTensors, Missing};
+use earthmapper::weights::{self, HostTensor, Missing};
 use earthmapper::{JointTransformer, Modality, MultiScaleTokenizer, Sampler, SamplerConfig, TokenPyramid};
 use earthmapper_lab::import::{ImportError, import_tokenizer, import_var, var_tokenizer, var_transformer};
 use earthmapper_lab::nets::{NamedTensors, WeightsError, weights as named};
@@ -251,4 +253,140 @@ fn sampling_filters_keep_what_the_reference_keeps() {
             .collect();
         assert_eq!(kept, case.values(name).0, "{name}");
     }
+}
+
+#[test]
+fn a_pytorch_checkpoint_gives_the_tokenizer_inside_it() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/import_var_tokenizer.pth");
+    let (config, tensors) = var_tokenizer(NamedTensors::read(&path).unwrap(), &[1, 3]).unwrap();
+    let shape = (config.channels, config.multipliers.as_slice(), config.vocabulary, config.latent_width);
+    assert_eq!(shape, (2, [1, 2].as_slice(), 8, 2));
+    assert_eq!((config.picture_side, config.residual_blocks, config.phi_count), (6, 1, 1));
+    assert!(!config.attention);
+    for (ours, theirs) in [
+        ("encoder.levels.1.blocks.0.shortcut.weight", "encoder.down.1.block.0.nin_shortcut.weight"),
+        ("encoder.levels.0.resample.bias", "encoder.down.0.downsample.conv.bias"),
+        ("decoder.levels.0.blocks.1.norm2.gamma", "decoder.up.0.block.1.norm2.weight"),
+        ("decoder.middle.block2.norm1.beta", "decoder.mid.block_2.norm1.bias"),
+        ("quantizer.codebook", "quantize.embedding.weight"),
+        ("quantizer.phi.0.weight", "quantize.quant_resi.qresi.weight"),
+        ("after_quantizer.bias", "post_quant_conv.bias"),
+    ] {
+        let values = (0..tensors[ours].values.len()).map(|i| ((i + theirs.len()) % 17) as f32 / 16.0 - 0.5);
+        assert_eq!(tensors[ours].values, values.collect::<Vec<_>>(), "{ours}");
+    }
+
+    // The same tensors without the checkpoint around them, as safetensors.
+    let folder = tempfile::tempdir().unwrap();
+    let bare = folder.path().join("bare.safetensors");
+    let mut inside = read_all(&path);
+    inside.retain(|name, _| name.starts_with("trainer.vae_local."));
+    let inside =
+        inside.into_iter().map(|(name, tensor)| (name["trainer.vae_local.".len()..].to_string(), tensor));
+    write(&bare, &inside.collect());
+    assert_eq!(var_tokenizer(NamedTensors::read(&bare).unwrap(), &[1, 3]).unwrap(), (config, tensors));
+    let pictures = Tensor::<4>::ones([1, 3, 6, 6], &Device::flex());
+    let codes = |path: &Path| {
+        let (_, tokenizer) = import_tokenizer(path, &[1, 3], &Device::flex()).unwrap();
+        tokenizer.encode(pictures.clone())
+    };
+    assert_eq!(codes(&path), codes(&bare));
+}
+
+#[test]
+fn the_joint_model_starts_from_var_and_says_with_what() {
+    let Some(folder) = parity_folder() else { return };
+    let device = Device::flex();
+    let tokenizer = folder.join("var_tokenizer.safetensors");
+    for name in TRANSFORMERS {
+        let path = folder.join(name);
+        let (model, report) = import_var(&tokenizer, &path, &SIDES, Some(4), "from-var", &device).unwrap();
+        assert_eq!(model.config.name, "from-var");
+        assert_eq!(model.transformer.modalities(), [Modality::Satellite, Modality::Map]);
+        assert_eq!((model.config.transformer.depth, model.config.transformer.heads()), (3, 4));
+
+        let text = report.to_string();
+        for part in ["taken over:", "3 blocks of width 64, 4 heads", "11 class embeddings"] {
+            assert!(text.contains(part), "{text}");
+        }
+        for part in ["starts fresh:", "coordinate encoder", "modality embedding of 2", "lvl_1L"] {
+            assert!(text.contains(part), "{text}");
+        }
+
+        // What the report calls fresh is all that a model without the import would have too.
+        let imported = weights::collect(&model.transformer);
+        let (_, tensors, _) =
+            var_transformer(NamedTensors::read(&path).unwrap(), &model.tokenizer_config, Some(4)).unwrap();
+        let fresh: Vec<&str> =
+            imported.keys().filter(|name| !tensors.contains_key(*name)).map(String::as_str).collect();
+        assert!(
+            fresh.iter().all(|name| *name == "modality" || name.starts_with("geo_embedding.")),
+            "fresh: {fresh:?}"
+        );
+        assert!(tensors.iter().all(|(name, tensor)| imported[name] == *tensor));
+
+        let classes = NamedTensors::read(&path).unwrap().take("class_emb.weight", &[11, 64]).unwrap();
+        let nowhere = model.transformer.geo_embedding.forward(&[None]);
+        for (i, value) in floats(nowhere).iter().enumerate() {
+            let mean = classes.iter().skip(i).step_by(64).sum::<f32>() / 11.0;
+            assert!((value - mean).abs() < 1e-5, "{value} instead of {mean}");
+        }
+    }
+}
+
+#[test]
+fn files_that_do_not_fit_are_refused_with_the_reason() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/import_var_tokenizer.pth");
+    let folder = tempfile::tempdir().unwrap();
+    let device = Device::flex();
+    let refused = |path: &Path, sides: &[usize]| import_tokenizer(path, sides, &device).unwrap_err();
+
+    let cut = folder.path().join("cut.pth");
+    let bytes = std::fs::read(&path).unwrap();
+    std::fs::write(&cut, &bytes[..bytes.len() / 2]).unwrap();
+    assert!(matches!(refused(&cut, &[1, 3]), ImportError::Weights(WeightsError::Truncated { .. })));
+    let absent = refused(&folder.path().join("absent.pth"), &[1, 3]);
+    assert!(matches!(absent, ImportError::Weights(WeightsError::Missing { .. })));
+    assert!(matches!(refused(&path, &[1, 2, 3]), ImportError::Scales { found: 2, given: 3, .. }));
+    assert!(matches!(refused(&path, &[3, 1]), ImportError::Config { .. }));
+
+    let whole = read_all(&path);
+    let changed = folder.path().join("changed.safetensors");
+    let refused_after = |change: &dyn Fn(&mut BTreeMap<String, named::HostTensor>)| {
+        let mut tensors = whole.clone();
+        change(&mut tensors);
+        write(&changed, &tensors);
+        refused(&changed, &[1, 3]).to_string()
+    };
+    let one = named::HostTensor { shape: vec![1], values: vec![0.0] };
+    let leftover = refused_after(&|tensors| {
+        tensors.insert("trainer.vae_local.encoder.extra.weight".into(), one.clone());
+    });
+    assert!(leftover.contains("encoder.extra.weight"), "{leftover}");
+    let missing = refused_after(&|tensors| {
+        tensors.remove("trainer.vae_local.decoder.conv_out.bias");
+    });
+    assert!(missing.contains("`decoder.conv_out.bias` is missing"), "{missing}");
+    let shape = refused_after(&|tensors| {
+        tensors.insert("trainer.vae_local.quant_conv.bias".into(), one.clone());
+    });
+    assert!(shape.contains("quant_conv.bias") && shape.contains("[1]"), "{shape}");
+
+    // A tokenizer is no transformer, and another network is neither.
+    let (config, _) = import_tokenizer(&path, &[1, 3], &device).unwrap();
+    let error = var_transformer(NamedTensors::read(&path).unwrap(), &config, None).unwrap_err();
+    assert!(matches!(error, ImportError::Weights(WeightsError::OtherNetwork { .. })), "{error}");
+    let foreign = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/nets_weights.pth");
+    let error = refused(&foreign, &[1, 3]);
+    assert!(matches!(error, ImportError::Weights(WeightsError::OtherNetwork { .. })), "{error}");
+}
+
+/// Writes tensors as safetensors.
+fn write(path: &Path, tensors: &BTreeMap<String, named::HostTensor>) {
+    let host = |tensor: &named::HostTensor| HostTensor {
+        shape: tensor.shape.clone(),
+        values: tensor.values.clone(),
+    };
+    let tensors = tensors.iter().map(|(name, tensor)| (name.clone(), host(tensor))).collect();
+    std::fs::write(path, weights::to_bytes(&tensors, weights::Storage::F32)).unwrap();
 }
