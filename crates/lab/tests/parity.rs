@@ -372,6 +372,13 @@ fn files_that_do_not_fit_are_refused_with_the_reason() {
     });
     assert!(shape.contains("quant_conv.bias") && shape.contains("[1]"), "{shape}");
 
+    // A header of 128 bytes begins like a pickle; what the file is shows in its ninth byte.
+    let like_a_pickle = folder.path().join("like-a-pickle.safetensors");
+    let header = format!("{:<128}", r#"{"weight":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#);
+    let bytes = [&128u64.to_le_bytes(), header.as_bytes(), &[0; 4]].concat();
+    std::fs::write(&like_a_pickle, bytes).unwrap();
+    assert_eq!(NamedTensors::read(&like_a_pickle).unwrap().shape("weight").unwrap(), [1]);
+
     // A tokenizer is no transformer, and another network is neither.
     let (config, _) = import_tokenizer(&path, &[1, 3], &device).unwrap();
     let error = var_transformer(NamedTensors::read(&path).unwrap(), &config, None).unwrap_err();
