@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use burn::module::Module;
 use burn::optim::GradientsAccumulator;
 use burn::tensor::{DType, Device, FloatDType, Int, Tensor, TensorData};
-use earthmapper::config::TrainedOn;
+use earthmapper::config::{Forcing, TrainedOn};
 use earthmapper::init::Init;
 use earthmapper::model::{FORMAT, GenerationDefaults};
 use earthmapper::pictures::from_tensor;
@@ -95,6 +95,13 @@ pub struct TransformerTraining {
     /// Probability that the place is hidden.
     #[serde(default = "tenth")]
     pub hide_place: f64,
+    /// With aligned forcing: probability that a pair is seen whole, as for inventing pairs; else one half is made from
+    /// the other.
+    #[serde(default = "tenth")]
+    pub joint_share: f64,
+    /// With aligned forcing: of the pairs that are translated, the share that goes from photograph to map.
+    #[serde(default = "half")]
+    pub to_map_share: f64,
     /// Label smoothing ε.
     #[serde(default)]
     pub label_smoothing: f64,
@@ -140,6 +147,10 @@ fn tenth() -> f64 {
     0.1
 }
 
+fn half() -> f64 {
+    0.5
+}
+
 fn unit() -> f64 {
     1.0
 }
@@ -165,7 +176,13 @@ impl TransformerTraining {
         if counts.contains(&0) || self.batch_size == 0 || self.accumulate == 0 {
             return wrong("steps, batch_size, accumulate, variants, *_every", "must be above zero".into());
         }
-        for (key, share) in [("hide_condition", self.hide_condition), ("hide_place", self.hide_place)] {
+        let shares = [
+            ("hide_condition", self.hide_condition),
+            ("hide_place", self.hide_place),
+            ("joint_share", self.joint_share),
+            ("to_map_share", self.to_map_share),
+        ];
+        for (key, share) in shares {
             if !(0.0..=1.0).contains(&share) {
                 return wrong(key, format!("{share} is not between 0 and 1"));
             }
@@ -414,7 +431,8 @@ fn input_moments(tokenizer: &MultiScaleTokenizer, pairs: &[PairTokens]) -> (Vec<
 /// A transformer with the weights of a model, for fine-tuning.
 fn adopt(transformer: JointTransformer, model: &EarthMapper) -> Result<JointTransformer, TrainError> {
     let tensors = earthmapper::weights::collect(&model.transformer);
-    earthmapper::weights::apply(transformer, tensors, earthmapper::weights::Missing::Refuse)
+    // A model without aligned forcing can start one with it: only the embeddings of known pictures are fresh then.
+    earthmapper::weights::apply(transformer, tensors, earthmapper::weights::Missing::Keep)
         .map_err(|error| TrainError::Config { key: "from", problem: error.to_string() })
 }
 
@@ -440,28 +458,27 @@ impl Teacher<'_> {
         parts: usize,
         numbers: &mut BTreeMap<String, f64>,
     ) -> Tensor<1> {
-        let mut groups: BTreeMap<Vec<usize>, Vec<(&PairTokens, Option<Place>)>> = BTreeMap::new();
+        let mut groups: BTreeMap<View, Vec<(&PairTokens, Option<Place>)>> = BTreeMap::new();
         for pair in pairs {
-            // Always three draws, so that one setting does not change what the others see.
-            let (hide, half, lost) = (random.random::<f64>(), random.random_range(0..2), random.random::<f64>());
-            let visible = if hide < self.config.hide_condition { vec![half] } else { vec![0, 1] };
-            let place = if lost < self.config.hide_place { None } else { self.config.place };
-            groups.entry(visible).or_default().push((pair, place));
+            // Always five draws, so that one setting does not change what the others see.
+            let draws: [f64; 5] = std::array::from_fn(|_| random.random());
+            let place = if draws[2] < self.config.hide_place { None } else { self.config.place };
+            groups.entry(self.view(draws)).or_default().push((pair, place));
         }
         let learner = match self.config.precision {
             Precision::F32 => learner.clone(),
             Precision::Bf16 => learner.clone().map(&mut ToBf16),
         };
         let mut total = Tensor::<1>::zeros([1], &self.device);
-        for (visible, group) in groups {
+        for (view, group) in groups {
             let share = group.len() as f64 / pairs.len() as f64;
             let (pairs, places): (Vec<_>, Vec<_>) = group.into_iter().unzip();
-            let seen = self.see(&learner.transformer, &pairs, &places, &visible, Some(drop_path));
+            let seen = self.see(&learner.transformer, &pairs, &places, &view, Some(drop_path));
             let loss = self.weighted(&seen).mul_scalar(share);
             add(numbers, "cross_entropy", &loss, parts);
             total = total + loss;
             let infusion = self.config.semantic_infusion.as_ref().zip(self.dinov2.as_ref()).zip(learner.alignment.as_ref());
-            if let (Some(((infusion, dinov2), alignment)), 2) = (infusion, visible.len()) {
+            if let (Some(((infusion, dinov2), alignment)), 2) = (infusion, view.visible.len()) {
                 let targets: Vec<Vec<Tensor<3>>> = seen
                     .tokens
                     .iter()
@@ -474,6 +491,19 @@ impl Teacher<'_> {
         }
         add(numbers, "loss", &total, parts);
         total
+    }
+
+    /// How a pair is seen, from five draws in [0, 1) (the third is the place's).
+    fn view(&self, draws: [f64; 5]) -> View {
+        let [hide, half, _, joint, to_map] = draws;
+        let aligned = self.config.transformer.forcing == Forcing::Aligned;
+        if hide < self.config.hide_condition {
+            View { visible: vec![usize::from(half < 0.5)], guide: None }
+        } else if !aligned || joint < self.config.joint_share {
+            View { visible: vec![0, 1], guide: None }
+        } else {
+            View::towards(usize::from(to_map < self.config.to_map_share))
+        }
     }
 
     /// Mean cross-entropy with the modalities' weights, `[1]`.
@@ -493,9 +523,10 @@ impl Teacher<'_> {
         transformer: &JointTransformer,
         pairs: &[&PairTokens],
         places: &[Option<Place>],
-        visible: &[usize],
+        view: &View,
         drop_path: Option<&mut DropPath>,
     ) -> Seen {
+        let visible = &view.visible;
         let quantizer = &self.tokenizer.quantizer;
         let scales = quantizer.scales();
         let depth = quantizer.depth();
@@ -508,7 +539,15 @@ impl Teacher<'_> {
         let like = |x: Tensor<3>| Tensor::<3>::from_data(x.into_data(), &device).cast(float(dtype));
         let inputs: Vec<Vec<Tensor<3>>> =
             tokens.iter().map(|tokens| quantizer.teacher_inputs(tokens).into_iter().map(like).collect()).collect();
-        let hidden = transformer.forward(visible, &inputs, condition.clone(), drop_path);
+        let guides: Vec<(usize, Vec<Tensor<3>>)> = view
+            .guide
+            .iter()
+            .map(|modality| {
+                let features = quantizer.guide_inputs(&stack(modality));
+                (*modality, features.into_iter().map(like).collect())
+            })
+            .collect();
+        let hidden = transformer.forward(visible, &inputs, &guides, condition.clone(), drop_path);
         let normed = transformer.head_norm(hidden.clone(), condition);
         let [batch, length, width] = normed.dims();
         let rows = normed.reshape([batch * length, width]);
@@ -554,19 +593,31 @@ impl Teacher<'_> {
             let mut put = |name: String, loss: Tensor<2>| {
                 *numbers.entry(name).or_insert(0.0) += share * f64::from(loss.mean().into_scalar::<f32>());
             };
-            let seen = plain.see(transformer, batch, &places, &[0, 1], None);
-            put("validation/loss".into(), plain.weighted(&seen).unsqueeze());
-            let losses = seen.per_modality();
+            let aligned = self.config.transformer.forcing == Forcing::Aligned;
+            let (losses, counts) = match aligned {
+                true => {
+                    let seen = [0, 1].map(|m| plain.see(transformer, batch, &places, &View::towards(m), None));
+                    (vec![seen[0].loss.clone(), seen[1].loss.clone()], seen[0].counts.clone())
+                }
+                false => {
+                    let whole = View { visible: vec![0, 1], guide: None };
+                    let seen = plain.see(transformer, batch, &places, &whole, None);
+                    (seen.per_modality(), seen.counts)
+                }
+            };
+            let weight = self.config.map_weight;
+            let loss = losses[0].clone().mean() + losses[1].clone().mean().mul_scalar(weight);
+            put("validation/loss".into(), loss.div_scalar(1.0 + weight).unsqueeze());
             for (modality, loss) in [Modality::Satellite, Modality::Map].into_iter().zip(losses) {
                 let mut start = 0;
-                for (k, &count) in seen.counts.iter().enumerate() {
+                for (k, &count) in counts.iter().enumerate() {
                     put(format!("validation/loss_{modality}/{k}"), loss.clone().narrow(1, start, count));
                     start += count;
                 }
                 put(format!("validation/loss_{modality}"), loss);
             }
             for (index, modality) in [Modality::Satellite, Modality::Map].into_iter().enumerate() {
-                let alone = plain.see(transformer, batch, &places, &[index], None);
+                let alone = plain.see(transformer, batch, &places, &View { visible: vec![index], guide: None }, None);
                 put(format!("validation/loss_{modality}_alone"), alone.loss);
             }
         }
@@ -597,6 +648,20 @@ pub fn assemble(
         generation: GenerationDefaults::default(),
         tokenizer,
         transformer,
+    }
+}
+
+/// How a pair is seen: which of its pictures stand in the sequence, and which one is known beside it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct View {
+    visible: Vec<usize>,
+    guide: Option<usize>,
+}
+
+impl View {
+    /// One picture made from the other.
+    fn towards(target: usize) -> Self {
+        Self { visible: vec![target], guide: Some(1 - target) }
     }
 }
 

@@ -6,6 +6,7 @@ use earthmapper_geo::{Modality, Place};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use crate::config::Forcing;
 use crate::guidance::{self, Complexity, Guidance, KeyPointForce, KeyPoints};
 use crate::model::EarthMapper;
 use crate::sampler::{Sampler, SamplerConfig, entropy, softmax};
@@ -190,8 +191,13 @@ impl<'a> Translator<'a> {
         let transformer = &self.model.transformer;
         let quantizer = &self.model.tokenizer.quantizer;
         let device = self.model.device();
-        let visible: Vec<usize> = (0..tracks.len()).collect();
-        let targets: Vec<usize> = visible.iter().copied().filter(|&m| !tracks[m].source).collect();
+        let targets: Vec<usize> = (0..tracks.len()).filter(|&m| !tracks[m].source).collect();
+        let aligned = self.model.config.transformer.forcing == Forcing::Aligned;
+        let visible: Vec<usize> = if aligned { targets.clone() } else { (0..tracks.len()).collect() };
+        let guides: Vec<(usize, Vec<Tensor<3>>)> = match aligned {
+            true => self.guides(&tracks),
+            false => Vec::new(),
+        };
         let places: Vec<Option<Place>> = conditions.iter().map(|condition| condition.place.clone()).collect();
         let here = transformer.geo_embedding.forward(&places);
         let nowhere = transformer.geo_embedding.forward(&vec![None; conditions.len()]);
@@ -203,22 +209,30 @@ impl<'a> Translator<'a> {
             let count = transformer.scales().tokens(k);
             let inputs: Vec<Tensor<3>> = match k {
                 0 => Vec::new(),
-                _ => tracks.iter().map(|t| quantizer.next_input(k, t.reconstruction.clone())).collect(),
+                _ => {
+                    let input = |&m: &usize| quantizer.next_input(k, tracks[m].reconstruction.clone());
+                    visible.iter().map(input).collect()
+                }
             };
-            let hidden = transformer.step(&visible, &inputs, here.clone(), &mut cache);
+            let guides: Vec<_> = guides.iter().map(|(modality, scales)| (*modality, scales[k].clone())).collect();
+            let hidden = transformer.step(&visible, &inputs, &guides, here.clone(), &mut cache);
             let free_hidden = guided.then(|| {
-                let inputs = if k == 0 { Vec::new() } else { targets.iter().map(|&m| inputs[m].clone()).collect() };
-                transformer.step(&targets, &inputs, nowhere.clone(), &mut free_cache)
+                let slots = visible.iter().enumerate().filter(|(_, m)| targets.contains(m));
+                let inputs: Vec<_> = slots.filter_map(|(slot, _)| inputs.get(slot).cloned()).collect();
+                transformer.step(&targets, &inputs, &[], nowhere.clone(), &mut free_cache)
             });
             // Forced first: the key points of a scale need the condition's tokens of the same scale.
             for track in tracks.iter_mut().filter(|track| track.source) {
                 let codes = forced(track, k);
-                let vectors = quantizer.look_up(codes_tensor(&codes, quantizer.depth(), &device));
-                track.reconstruction = quantizer.accumulate(k, track.reconstruction.clone(), vectors);
+                if !aligned {
+                    let vectors = quantizer.look_up(codes_tensor(&codes, quantizer.depth(), &device));
+                    track.reconstruction = quantizer.accumulate(k, track.reconstruction.clone(), vectors);
+                }
                 track.codes.push(codes);
             }
             for (slot, &m) in targets.iter().enumerate() {
-                let part = hidden.clone().narrow(1, m * count, count);
+                let place = visible.iter().position(|&visible| visible == m).expect("targets are visible");
+                let part = hidden.clone().narrow(1, place * count, count);
                 let normed = transformer.head_norm(part, here.clone());
                 let free = free_hidden.clone().map(|hidden| {
                     transformer.head_norm(hidden.narrow(1, slot * count, count), nowhere.clone())
@@ -235,6 +249,20 @@ impl<'a> Translator<'a> {
             uncertainty: track.uncertainty,
         };
         Ok(tracks.into_iter().filter(|track| !track.source).map(finish).collect())
+    }
+
+    /// The features of the wholly known pictures at every scale's side.
+    fn guides(&self, tracks: &[Track]) -> Vec<(usize, Vec<Tensor<3>>)> {
+        let sources = tracks.iter().filter(|track| track.source);
+        let features = sources.map(|track| {
+            let tokens = track.known.iter().map(|known| match known {
+                Known::All(tokens) => tokens,
+                _ => unreachable!("a source is wholly known"),
+            });
+            let tokens = TokenPyramid::stack(&tokens.collect::<Vec<_>>());
+            (track.modality, self.model.tokenizer.quantizer.guide_inputs(&tokens))
+        });
+        features.collect()
     }
 
     /// Checks a batch and sets up its tracks.

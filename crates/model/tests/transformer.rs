@@ -63,7 +63,7 @@ fn cached_steps_equal_the_whole_sequence() {
                     })
                     .collect();
                 let condition = transformer.geo_embedding.forward(&[place(), None]);
-                let whole = transformer.forward(&visible, &inputs, condition.clone(), None);
+                let whole = transformer.forward(&visible, &inputs, &[], condition.clone(), None);
                 let mut cache = transformer.cache();
                 let steps: Vec<Tensor<3>> = (0..4)
                     .map(|k| {
@@ -71,7 +71,7 @@ fn cached_steps_equal_the_whole_sequence() {
                             0 => Vec::new(),
                             _ => inputs.iter().map(|inputs| inputs[k - 1].clone()).collect(),
                         };
-                        transformer.step(&visible, &now, condition.clone(), &mut cache)
+                        transformer.step(&visible, &now, &[], condition.clone(), &mut cache)
                     })
                     .collect();
                 let worst = difference(whole, Tensor::cat(steps, 1));
@@ -92,7 +92,7 @@ fn no_token_sees_a_later_scale_and_all_see_their_own() {
     };
     let condition = transformer.geo_embedding.forward(&[None]);
     let base = inputs(pictures(1));
-    let before = transformer.forward(&[0, 1], &base, condition.clone(), None);
+    let before = transformer.forward(&[0, 1], &base, &[], condition.clone(), None);
     for changed in 1..scales.len() {
         // Only the last map token of scale `changed` gets another input.
         let mut other = base.clone();
@@ -103,7 +103,7 @@ fn no_token_sees_a_later_scale_and_all_see_their_own() {
             1 => last,
             _ => Tensor::cat(vec![old.narrow(1, 0, count - 1), last], 1),
         };
-        let after = transformer.forward(&[0, 1], &other, condition.clone(), None);
+        let after = transformer.forward(&[0, 1], &other, &[], condition.clone(), None);
         let start = scales.range(changed).start * 2;
         let coarser = difference(before.clone().narrow(1, 0, start), after.clone().narrow(1, 0, start));
         assert_eq!(coarser, 0.0, "scale {changed} leaks into coarser ones");
