@@ -32,13 +32,19 @@ pub struct NoModel(pub String);
 /// The exit code of an error.
 pub fn code(error: &anyhow::Error) -> i32 {
     for cause in error.chain() {
-        if cause.is::<Interrupted>() || matches!(cause.downcast_ref(), Some(EvaluateError::Interrupted { .. })) {
+        if cause.is::<Interrupted>()
+            || matches!(cause.downcast_ref(), Some(EvaluateError::Interrupted { .. }))
+        {
             return INTERRUPTED;
         }
         if cause.is::<NoModel>() || cause.is::<ModelError>() || cause.is::<GenerationError>() {
             return MODEL;
         }
-        if cause.is::<BadInput>() || cause.is::<PlaceError>() || cause.is::<PairError>() || cause.is::<ImportError>() {
+        if cause.is::<BadInput>()
+            || cause.is::<PlaceError>()
+            || cause.is::<PairError>()
+            || cause.is::<ImportError>()
+        {
             return BAD_INPUT;
         }
         if let Some(picture) = cause.downcast_ref::<PictureError>() {
@@ -46,7 +52,12 @@ pub fn code(error: &anyhow::Error) -> i32 {
         }
         match cause.downcast_ref::<TrainError>() {
             Some(TrainError::Model(_)) => return MODEL,
-            Some(TrainError::Config { .. } | TrainError::Pairs(_) | TrainError::Data(_) | TrainError::Weights(_)) => {
+            Some(
+                TrainError::Config { .. }
+                | TrainError::Pairs(_)
+                | TrainError::Data(_)
+                | TrainError::Weights(_),
+            ) => {
                 return BAD_INPUT;
             }
             Some(_) => return 1,

@@ -170,7 +170,10 @@ impl TransformerTraining {
             return wrong("transformer", error.to_string());
         }
         if self.transformer.modalities != [Modality::Satellite, Modality::Map] {
-            return wrong("transformer.modalities", "training on pairs needs [\"satellite\", \"map\"]".into());
+            return wrong(
+                "transformer.modalities",
+                "training on pairs needs [\"satellite\", \"map\"]".into(),
+            );
         }
         let counts = [self.steps, self.log_every, self.validate_every, self.checkpoint_every, self.variants];
         if counts.contains(&0) || self.batch_size == 0 || self.accumulate == 0 {
@@ -211,7 +214,12 @@ impl Learner {
     }
 
     /// Fresh weights, for a checkpoint to be read into.
-    pub fn fresh(config: &TransformerTraining, tokenizer: &TokenizerConfig, features: Option<usize>, device: &Device) -> Self {
+    pub fn fresh(
+        config: &TransformerTraining,
+        tokenizer: &TokenizerConfig,
+        features: Option<usize>,
+        device: &Device,
+    ) -> Self {
         let mut init = Init::new(config.seed, device);
         let transformer = JointTransformer::new(&config.transformer, tokenizer, &mut init);
         let width = config.transformer.width();
@@ -247,7 +255,10 @@ pub fn train(config: &TransformerTraining, session: &Session) -> Result<Outcome,
     let validation = PairFolder::open(&config.data, &config.validation)?;
     let (tokenizer_config, tokenizer) = open_tokenizer(&config.tokenizer, &session.device)?;
     if config.augment.picture_side as usize != tokenizer_config.picture_side {
-        let problem = format!("is {}, the tokenizer's is {}", config.augment.picture_side, tokenizer_config.picture_side);
+        let problem = format!(
+            "is {}, the tokenizer's is {}",
+            config.augment.picture_side, tokenizer_config.picture_side
+        );
         return Err(TrainError::Config { key: "augment.picture_side", problem });
     }
     let dinov2 = match &config.semantic_infusion {
@@ -265,7 +276,9 @@ pub fn train(config: &TransformerTraining, session: &Session) -> Result<Outcome,
     let teacher = Teacher { config, tokenizer: &tokenizer, dinov2, device };
     tracing::info!("{}", teacher.says());
     let cache = run.folder().join("tokens");
-    let open = |pairs| TokenCache::new(&cache, pairs, &tokenizer, &tokenizer_config, &session.device, config.skip_limit);
+    let open = |pairs| {
+        TokenCache::new(&cache, pairs, &tokenizer, &tokenizer_config, &session.device, config.skip_limit)
+    };
     let (mut training, mut validation) = (open(training), open(validation));
 
     let mut optimiser = Optimiser::new(&config.optimiser, &learner);
@@ -300,7 +313,8 @@ pub fn train(config: &TransformerTraining, session: &Session) -> Result<Outcome,
             state = State { epoch: state.epoch + 1, used: 0, ..state };
             continue;
         }
-        let batch: Vec<&PairTokens> = order[state.used..state.used + size].iter().map(|&i| &tokens[i]).collect();
+        let batch: Vec<&PairTokens> =
+            order[state.used..state.used + size].iter().map(|&i| &tokens[i]).collect();
         state.used += size;
 
         let mut numbers = BTreeMap::new();
@@ -413,7 +427,8 @@ fn restore(
     let learner = load_module(learner, &file("learner.bpk")).map_err(&fail)?;
     average.set(load_module(average.module().clone(), &file("average.bpk")).map_err(&fail)?);
     // The history refers to the identities of the weights just read.
-    let optimiser = Optimiser::new(&config.optimiser, &learner).load(&file("optimiser.bpk")).map_err(&fail)?;
+    let optimiser =
+        Optimiser::new(&config.optimiser, &learner).load(&file("optimiser.bpk")).map_err(&fail)?;
     Ok((learner, average, optimiser, state))
 }
 
@@ -440,8 +455,13 @@ impl Teacher<'_> {
     /// What is on and off, for the log.
     fn says(&self) -> String {
         match &self.config.semantic_infusion {
-            Some(infusion) => format!("semantic infusion: on, {:?} targets, σ = {}", infusion.targets, infusion.sigma),
-            None => "semantic infusion: off (no [semantic_infusion] with DINOv2 weights in the configuration)".into(),
+            Some(infusion) => {
+                format!("semantic infusion: on, {:?} targets, σ = {}", infusion.targets, infusion.sigma)
+            }
+            None => {
+                "semantic infusion: off (no [semantic_infusion] with DINOv2 weights in the configuration)"
+                    .into()
+            }
         }
     }
 
@@ -477,14 +497,20 @@ impl Teacher<'_> {
             let loss = self.weighted(&seen).mul_scalar(share);
             add(numbers, "cross_entropy", &loss, parts);
             total = total + loss;
-            let infusion = self.config.semantic_infusion.as_ref().zip(self.dinov2.as_ref()).zip(learner.alignment.as_ref());
+            let infusion = self
+                .config
+                .semantic_infusion
+                .as_ref()
+                .zip(self.dinov2.as_ref())
+                .zip(learner.alignment.as_ref());
             if let (Some(((infusion, dinov2), alignment)), 2) = (infusion, view.visible.len()) {
                 let targets: Vec<Vec<Tensor<3>>> = seen
                     .tokens
                     .iter()
                     .map(|tokens| targets(dinov2, self.tokenizer, tokens, infusion.targets))
                     .collect();
-                let loss = semantic_loss(alignment, seen.hidden.clone(), &targets).mul_scalar(infusion.sigma * share);
+                let loss = semantic_loss(alignment, seen.hidden.clone(), &targets)
+                    .mul_scalar(infusion.sigma * share);
                 add(numbers, "semantic", &loss, parts);
                 total = total + loss;
             }
@@ -537,8 +563,10 @@ impl Teacher<'_> {
         let condition = transformer.geo_embedding.forward(places);
         let (device, dtype) = (condition.device(), condition.dtype());
         let like = |x: Tensor<3>| Tensor::<3>::from_data(x.into_data(), &device).cast(float(dtype));
-        let inputs: Vec<Vec<Tensor<3>>> =
-            tokens.iter().map(|tokens| quantizer.teacher_inputs(tokens).into_iter().map(like).collect()).collect();
+        let inputs: Vec<Vec<Tensor<3>>> = tokens
+            .iter()
+            .map(|tokens| quantizer.teacher_inputs(tokens).into_iter().map(like).collect())
+            .collect();
         let guides: Vec<(usize, Vec<Tensor<3>>)> = view
             .guide
             .iter()
@@ -564,13 +592,16 @@ impl Teacher<'_> {
                 codes.iter().skip(level).step_by(depth).map(|&code| i64::from(code)).collect()
             };
             let chosen = (level > 0).then(|| {
-                let before: Vec<i64> = codes.chunks(depth).flat_map(|codes| &codes[..level]).map(|&c| i64::from(c)).collect();
+                let before: Vec<i64> =
+                    codes.chunks(depth).flat_map(|codes| &codes[..level]).map(|&c| i64::from(c)).collect();
                 let before = TensorData::new(before, [batch * length, level]);
-                let sum = quantizer.look_up(Tensor::<2, Int>::from_data(before, &device.clone().without_autodiff()));
+                let sum = quantizer
+                    .look_up(Tensor::<2, Int>::from_data(before, &device.clone().without_autodiff()));
                 Tensor::<2>::from_data(sum.into_data(), &device).cast(float(dtype))
             });
             let logits = transformer.logits(rows.clone(), chosen, level).cast(FloatDType::F32);
-            let target = Tensor::<1, Int>::from_data(TensorData::new(column(level), [batch * length]), &device);
+            let target =
+                Tensor::<1, Int>::from_data(TensorData::new(column(level), [batch * length]), &device);
             loss = loss + cross_entropy(logits, target, self.config.label_smoothing).div_scalar(depth as f64);
         }
         Seen {
@@ -583,7 +614,12 @@ impl Teacher<'_> {
     }
 
     /// Cross-entropy on pairs that were not learned from: in all, per modality, per scale, and of each half alone.
-    fn validate(&self, transformer: &JointTransformer, pairs: &[PairTokens], device: Device) -> BTreeMap<String, f64> {
+    fn validate(
+        &self,
+        transformer: &JointTransformer,
+        pairs: &[PairTokens],
+        device: Device,
+    ) -> BTreeMap<String, f64> {
         let plain = Teacher { config: self.config, tokenizer: self.tokenizer, dinov2: None, device };
         let mut numbers = BTreeMap::new();
         let batches: Vec<Vec<&PairTokens>> = pairs.chunks(8).map(|pairs| pairs.iter().collect()).collect();
@@ -596,7 +632,8 @@ impl Teacher<'_> {
             let aligned = self.config.transformer.forcing == Forcing::Aligned;
             let (losses, counts) = match aligned {
                 true => {
-                    let seen = [0, 1].map(|m| plain.see(transformer, batch, &places, &View::towards(m), None));
+                    let seen =
+                        [0, 1].map(|m| plain.see(transformer, batch, &places, &View::towards(m), None));
                     (vec![seen[0].loss.clone(), seen[1].loss.clone()], seen[0].counts.clone())
                 }
                 false => {
@@ -617,7 +654,8 @@ impl Teacher<'_> {
                 put(format!("validation/loss_{modality}"), loss);
             }
             for (index, modality) in [Modality::Satellite, Modality::Map].into_iter().enumerate() {
-                let alone = plain.see(transformer, batch, &places, &View { visible: vec![index], guide: None }, None);
+                let alone =
+                    plain.see(transformer, batch, &places, &View { visible: vec![index], guide: None }, None);
                 put(format!("validation/loss_{modality}_alone"), alone.loss);
             }
         }
@@ -721,7 +759,8 @@ fn sheet(model: &EarthMapper, known: &[PairTokens], place: Option<Place>) -> Pic
     let translator = Translator::new(model);
     let seeds: Vec<u64> = (0..pairs.len() as u64).collect();
     let truth = |modality: usize| {
-        let tokens = TokenPyramid::stack(&pairs.iter().map(|pair| &pair.pictures[modality]).collect::<Vec<_>>());
+        let tokens =
+            TokenPyramid::stack(&pairs.iter().map(|pair| &pair.pictures[modality]).collect::<Vec<_>>());
         from_tensor(model.tokenizer.decode(&tokens))
     };
     let made = |source: usize| {

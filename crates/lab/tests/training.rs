@@ -137,14 +137,18 @@ fn a_killed_tokenizer_run_goes_on_as_if_never_killed() {
         if outcome == Outcome::Interrupted {
             // A process that dies leaves what it logged after its last checkpoint.
             use std::io::Write;
-            let mut log = std::fs::OpenOptions::new().append(true).open(broken.join("metrics.jsonl")).unwrap();
+            let mut log =
+                std::fs::OpenOptions::new().append(true).open(broken.join("metrics.jsonl")).unwrap();
             write!(log, "{{\"step\": 9, \"half").unwrap();
             let outcome = train_tokenizer::train(&config, &session(&broken, Start::Resume)).unwrap();
             assert_eq!(outcome, Outcome::Finished);
         }
         assert_eq!(numbers(&whole), numbers(&broken), "adversarial {adversarial}");
         assert_eq!(tokenizer_weights(&whole), tokenizer_weights(&broken));
-        let names = numbers(&whole).iter().flat_map(|line| line.as_object().unwrap().keys().cloned().collect::<Vec<_>>()).collect::<Vec<_>>();
+        let names = numbers(&whole)
+            .iter()
+            .flat_map(|line| line.as_object().unwrap().keys().cloned().collect::<Vec<_>>())
+            .collect::<Vec<_>>();
         for name in ["validation/psnr_map", "validation/code_use/2", "validation/dead_codes"] {
             assert!(names.iter().any(|known| known == name), "{name} is logged");
         }

@@ -112,7 +112,11 @@ impl TokenizerConfig {
             let want = finest * self.stride();
             return Err(wrong(
                 "picture_side",
-                format!("is {} but {finest} tokens of {} px make {want} px", self.picture_side, self.stride()),
+                format!(
+                    "is {} but {finest} tokens of {} px make {want} px",
+                    self.picture_side,
+                    self.stride()
+                ),
             ));
         }
         Ok(())
@@ -242,7 +246,7 @@ impl TransformerConfig {
         if !(self.mlp_ratio > 0.0 && self.mlp_ratio <= 64.0) {
             return Err(wrong("mlp_ratio", "must be between 0 and 64"));
         }
-        if !(self.drop_path < 1.0) {
+        if self.drop_path.is_nan() || self.drop_path >= 1.0 {
             return Err(wrong("drop_path", "must be below 1"));
         }
         let mut seen = self.modalities.clone();

@@ -13,6 +13,8 @@ use crate::sampler::{Sampler, SamplerConfig, entropy, softmax};
 use crate::tokenizer::{TokenPyramid, codes_tensor};
 
 /// What is known of one picture before generation.
+// There are a handful of these per picture; a box would buy nothing.
+#[allow(clippy::large_enum_variant)]
 #[derive(Clone, Debug)]
 pub enum Known {
     /// Nothing: every token is generated.
@@ -43,9 +45,17 @@ impl Condition {
     ///
     /// # Panics
     /// When the model has not two modalities with `target` among them.
-    pub fn translation(model: &EarthMapper, source: TokenPyramid, target: Modality, place: Option<Place>) -> Self {
+    pub fn translation(
+        model: &EarthMapper,
+        source: TokenPyramid,
+        target: Modality,
+        place: Option<Place>,
+    ) -> Self {
         let modalities = model.transformer.modalities();
-        assert!(modalities.len() == 2 && modalities.contains(&target), "a model of two modalities, {target} among them");
+        assert!(
+            modalities.len() == 2 && modalities.contains(&target),
+            "a model of two modalities, {target} among them"
+        );
         let mut source = Some(source);
         let known = modalities.iter().map(|&modality| match modality == target {
             true => Known::Nothing,
@@ -198,7 +208,7 @@ impl<'a> Translator<'a> {
             true => self.guides(&tracks),
             false => Vec::new(),
         };
-        let places: Vec<Option<Place>> = conditions.iter().map(|condition| condition.place.clone()).collect();
+        let places: Vec<Option<Place>> = conditions.iter().map(|condition| condition.place).collect();
         let here = transformer.geo_embedding.forward(&places);
         let nowhere = transformer.geo_embedding.forward(&vec![None; conditions.len()]);
         let guided = options.guidance.needs_unconditional();
@@ -214,7 +224,8 @@ impl<'a> Translator<'a> {
                     visible.iter().map(input).collect()
                 }
             };
-            let guides: Vec<_> = guides.iter().map(|(modality, scales)| (*modality, scales[k].clone())).collect();
+            let guides: Vec<_> =
+                guides.iter().map(|(modality, scales)| (*modality, scales[k].clone())).collect();
             let hidden = transformer.step(&visible, &inputs, &guides, here.clone(), &mut cache);
             let free_hidden = guided.then(|| {
                 let slots = visible.iter().enumerate().filter(|(_, m)| targets.contains(m));
@@ -266,7 +277,11 @@ impl<'a> Translator<'a> {
     }
 
     /// Checks a batch and sets up its tracks.
-    fn tracks<'c>(&self, conditions: &'c [Condition], seeds: &[u64]) -> Result<Vec<Track<'c>>, GenerationError> {
+    fn tracks<'c>(
+        &self,
+        conditions: &'c [Condition],
+        seeds: &[u64],
+    ) -> Result<Vec<Track<'c>>, GenerationError> {
         if conditions.is_empty() || conditions.len() != seeds.len() {
             return Err(GenerationError::Count { conditions: conditions.len(), seeds: seeds.len() });
         }
@@ -326,7 +341,11 @@ impl<'a> Translator<'a> {
                     return wrong(format!("a mask of {} × {} px", hole.width(), hole.height()));
                 }
                 let expected = [1, quantizer.codebook.dims()[1], scales.finest(), scales.finest()];
-                if features.dims() == expected { Ok(()) } else { wrong(format!("features {:?}", features.dims())) }
+                if features.dims() == expected {
+                    Ok(())
+                } else {
+                    wrong(format!("features {:?}", features.dims()))
+                }
             }
         }
     }
@@ -496,7 +515,8 @@ impl<'a> Translator<'a> {
         let bits = |picture: earthmapper_geo::picture::Picture| {
             let mut histogram = [0u32; 256];
             for rgb in picture.rgb().as_chunks::<3>().0 {
-                let grey = (299 * u32::from(rgb[0]) + 587 * u32::from(rgb[1]) + 114 * u32::from(rgb[2])) / 1000;
+                let grey =
+                    (299 * u32::from(rgb[0]) + 587 * u32::from(rgb[1]) + 114 * u32::from(rgb[2])) / 1000;
                 histogram[grey as usize] += 1;
             }
             let total = histogram.iter().sum::<u32>() as f32;

@@ -6,8 +6,8 @@ use earthmapper::guidance::{ComplexityGuidance, Guidance, KeyPointForce};
 use earthmapper::sampler::SamplerConfig;
 use earthmapper::translator::{Decode, GenerationError};
 use earthmapper::{
-    Condition, EarthMapper, EarthMapperConfig, GenerationOptions, Known, LonLat, Modality, Place, TokenPyramid,
-    TokenizerConfig, TransformerConfig, Translator,
+    Condition, EarthMapper, EarthMapperConfig, GenerationOptions, Known, LonLat, Modality, Place,
+    TokenPyramid, TokenizerConfig, TransformerConfig, Translator,
 };
 
 fn tiny(depth: usize, attention: AttentionKind, adaptive_norm: AdaptiveNorm) -> EarthMapper {
@@ -22,14 +22,8 @@ fn tiny(depth: usize, attention: AttentionKind, adaptive_norm: AdaptiveNorm) -> 
         residual_blocks: 1,
         ..Default::default()
     };
-    let transformer = TransformerConfig {
-        depth: 3,
-        width: 32,
-        heads: 4,
-        attention,
-        adaptive_norm,
-        ..Default::default()
-    };
+    let transformer =
+        TransformerConfig { depth: 3, width: 32, heads: 4, attention, adaptive_norm, ..Default::default() };
     let config = EarthMapperConfig { format: 1, name: "tiny".into(), transformer, ..Default::default() };
     EarthMapper::new(config, tokenizer, 11, &Device::flex())
 }
@@ -142,7 +136,8 @@ fn a_picture_does_not_depend_on_its_batch_or_its_order() {
             assert_eq!(together.len(), 1);
             assert_eq!(together[0].modality, Modality::Map);
             for i in [2, 0, 1] {
-                let alone = translator.run(&conditions[i..=i], &[5 + i as u64], &options, &mut |_| {}).unwrap();
+                let alone =
+                    translator.run(&conditions[i..=i], &[5 + i as u64], &options, &mut |_| {}).unwrap();
                 assert_eq!(alone[0].tokens, together[0].tokens.picture(i), "depth {depth}, picture {i}");
             }
         }
@@ -158,7 +153,8 @@ fn seeds_matter_and_repeat() {
         sampler: SamplerConfig { top_k: 0, top_p: 0.0, temperature: 1.0 },
         ..Default::default()
     };
-    let run = |seed| translator.run(std::slice::from_ref(&condition), &[seed], &options, &mut |_| {}).unwrap();
+    let run =
+        |seed| translator.run(std::slice::from_ref(&condition), &[seed], &options, &mut |_| {}).unwrap();
     assert_eq!(run(1)[0].tokens, run(1)[0].tokens);
     assert_ne!(run(1)[0].tokens, run(2)[0].tokens);
 }

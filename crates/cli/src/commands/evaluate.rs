@@ -50,7 +50,8 @@ pub fn run(args: Args, output: &Output) -> Result<()> {
         return Err(BadInput("--batch-size must be above 0".into()).into());
     }
     if args.out.join("evaluation.json").exists() && !args.overwrite {
-        let text = format!("{}: holds an evaluation already; pass --overwrite to replace it", args.out.display());
+        let text =
+            format!("{}: holds an evaluation already; pass --overwrite to replace it", args.out.display());
         return Err(anyhow::anyhow!(text));
     }
     let order = if args.map_left { PairOrder::MapSatellite } else { PairOrder::SatelliteMap };

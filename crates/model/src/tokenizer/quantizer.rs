@@ -72,7 +72,8 @@ impl ResidualQuantizer {
         let mut codes = Vec::with_capacity(self.depth);
         for _ in 0..self.depth {
             // ‖r − c‖² without ‖r‖², which does not change the order.
-            let distances = lengths.clone() - rest.clone().matmul(codebook.clone().transpose()).mul_scalar(2.0);
+            let distances =
+                lengths.clone() - rest.clone().matmul(codebook.clone().transpose()).mul_scalar(2.0);
             let code = distances.argmin(1);
             rest = rest - codebook.clone().select(0, code.clone().squeeze_dim::<1>(1));
             codes.push(code);

@@ -16,8 +16,8 @@ pub use block::{Block, DropPath};
 use block::{View, modulate, modulation, split};
 use burn::module::{Module, Param};
 use burn::nn::Linear;
-use burn::tensor::{Device, Tensor, TensorData};
 use burn::tensor::activation::{gelu, silu};
+use burn::tensor::{Device, Tensor, TensorData};
 use earthmapper_geo::Modality;
 
 use crate::config::{AdaptiveNorm, Forcing, TokenizerConfig, TransformerConfig};
@@ -107,7 +107,9 @@ impl JointTransformer {
             word_embedding: init.linear(latent, width, deviation),
             guides: match config.forcing {
                 Forcing::Sequence => Vec::new(),
-                Forcing::Aligned => config.modalities.iter().map(|_| init.linear(latent, width, deviation)).collect(),
+                Forcing::Aligned => {
+                    config.modalities.iter().map(|_| init.linear(latent, width, deviation)).collect()
+                }
             },
             position: init.normal([scales.total(), width], deviation),
             start_position: init.normal([scales.tokens(0), width], deviation),
@@ -238,7 +240,10 @@ impl JointTransformer {
     /// When there are not as many means and deviations as latent channels.
     pub fn standardise_inputs(mut self, means: &[f32], deviations: &[f32]) -> Self {
         let [latent, _] = self.word_embedding.weight.dims();
-        assert!(means.len() == latent && deviations.len() == latent, "one mean and deviation per latent channel");
+        assert!(
+            means.len() == latent && deviations.len() == latent,
+            "one mean and deviation per latent channel"
+        );
         self.word_embedding = standardised(self.word_embedding, means, deviations);
         self.guides = self.guides.into_iter().map(|guide| standardised(guide, means, deviations)).collect();
         self
