@@ -51,7 +51,7 @@ doctor DEVICE="cpu":
 
 # Compares with the reference implementations' numbers in the folder DIR.
 parity DIR:
-    EARTHMAPPER_PARITY="{{DIR}}" cargo test --release --workspace --test parity --test nets -- --nocapture
+    EARTHMAPPER_PARITY="{{absolute_path(DIR)}}" cargo test --release --workspace --test parity --test nets -- --nocapture
 
 # Checks licences and advisories (needs cargo-deny).
 deny:
