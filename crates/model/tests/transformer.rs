@@ -1,7 +1,7 @@
 //! The promises of the transformer and of the generation loop, on a tiny model.
 
 use burn::tensor::{Device, Distribution, Tensor};
-use earthmapper::config::{AdaptiveNorm, AttentionKind};
+use earthmapper::config::{AdaptiveNorm, AttentionKind, Forcing};
 use earthmapper::guidance::{ComplexityGuidance, Guidance, KeyPointForce};
 use earthmapper::sampler::SamplerConfig;
 use earthmapper::translator::{Decode, GenerationError};
@@ -11,6 +11,15 @@ use earthmapper::{
 };
 
 fn tiny(depth: usize, attention: AttentionKind, adaptive_norm: AdaptiveNorm) -> EarthMapper {
+    forced(depth, attention, adaptive_norm, Forcing::Sequence)
+}
+
+fn forced(
+    depth: usize,
+    attention: AttentionKind,
+    adaptive_norm: AdaptiveNorm,
+    forcing: Forcing,
+) -> EarthMapper {
     let tokenizer = TokenizerConfig {
         picture_side: 16,
         sides: vec![1, 2, 3, 4],
@@ -22,8 +31,15 @@ fn tiny(depth: usize, attention: AttentionKind, adaptive_norm: AdaptiveNorm) -> 
         residual_blocks: 1,
         ..Default::default()
     };
-    let transformer =
-        TransformerConfig { depth: 3, width: 32, heads: 4, attention, adaptive_norm, ..Default::default() };
+    let transformer = TransformerConfig {
+        depth: 3,
+        width: 32,
+        heads: 4,
+        attention,
+        adaptive_norm,
+        forcing,
+        ..Default::default()
+    };
     let config = EarthMapperConfig { format: 1, name: "tiny".into(), transformer, ..Default::default() };
     EarthMapper::new(config, tokenizer, 11, &Device::flex())
 }
@@ -142,6 +158,30 @@ fn a_picture_does_not_depend_on_its_batch_or_its_order() {
             }
         }
     }
+}
+
+#[test]
+fn aligned_forcing_sees_the_known_picture_and_nothing_of_the_batch() {
+    let model = forced(2, AttentionKind::L2, AdaptiveNorm::Shared, Forcing::Aligned);
+    let translator = Translator::new(&model);
+    let sources = source(&model, &pictures(3));
+    let options = GenerationOptions { sampler: SamplerConfig::greedy(), ..guided() };
+    let conditions: Vec<Condition> = sources.iter().map(to_map).collect();
+    let together = translator.run(&conditions, &[1, 1, 1], &options, &mut |_| {}).unwrap();
+    for (i, condition) in conditions.iter().enumerate() {
+        let alone = translator.run(std::slice::from_ref(condition), &[1], &options, &mut |_| {}).unwrap();
+        assert_eq!(alone[0].tokens, together[0].tokens.picture(i));
+    }
+    assert_ne!(together[0].tokens.picture(0), together[0].tokens.picture(1), "the picture matters");
+
+    // Even the very first scale sees all of the known picture.
+    let transformer = &model.transformer;
+    let here = transformer.geo_embedding.forward(&[None]);
+    let first = |tokens: &TokenPyramid| {
+        let guide = model.tokenizer.quantizer.guide_inputs(tokens)[0].clone();
+        transformer.step(&[1], &[], &[(0, guide)], here.clone(), &mut transformer.cache())
+    };
+    assert!(difference(first(&sources[0]), first(&sources[1])) > 1e-4);
 }
 
 #[test]
