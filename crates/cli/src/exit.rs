@@ -39,7 +39,11 @@ pub fn code(error: &anyhow::Error) -> i32 {
         if cause.is::<NoModel>() || cause.is::<ModelError>() || cause.is::<GenerationError>() {
             return MODEL;
         }
-        if cause.is::<BadInput>() || cause.is::<PlaceError>() || cause.is::<PairError>() || cause.is::<ImportError>() {
+        if cause.is::<BadInput>()
+            || cause.is::<PlaceError>()
+            || cause.is::<PairError>()
+            || cause.is::<ImportError>()
+        {
             return BAD_INPUT;
         }
         if let Some(picture) = cause.downcast_ref::<PictureError>() {
@@ -47,7 +51,12 @@ pub fn code(error: &anyhow::Error) -> i32 {
         }
         match cause.downcast_ref::<TrainError>() {
             Some(TrainError::Model(_)) => return MODEL,
-            Some(TrainError::Config { .. } | TrainError::Pairs(_) | TrainError::Data(_) | TrainError::Weights(_)) => {
+            Some(
+                TrainError::Config { .. }
+                | TrainError::Pairs(_)
+                | TrainError::Data(_)
+                | TrainError::Weights(_),
+            ) => {
                 return BAD_INPUT;
             }
             Some(_) => return 1,

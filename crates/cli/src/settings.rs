@@ -262,7 +262,9 @@ impl GenerationArgs {
                 KeyPointName::Off => KeyPointForce::Off,
                 KeyPointName::IndexAdd => KeyPointForce::IndexAdd { tau: self.tau },
                 KeyPointName::Attract => KeyPointForce::Attract { tau: self.tau, strength: self.strength },
-                KeyPointName::Sharpen => KeyPointForce::Sharpen { tau: self.tau, temperature: self.sharpness },
+                KeyPointName::Sharpen => {
+                    KeyPointForce::Sharpen { tau: self.tau, temperature: self.sharpness }
+                }
             };
         }
         if self.greedy {
@@ -315,11 +317,18 @@ fn parse_guidance(text: &str) -> Result<Guidance, String> {
 }
 
 /// The label of an output.
-pub fn provenance(model: &EarthMapper, task: &str, seed: u64, source: Option<&Path>, options: &GenerationOptions) -> Provenance {
+pub fn provenance(
+    model: &EarthMapper,
+    task: &str,
+    seed: u64,
+    source: Option<&Path>,
+    options: &GenerationOptions,
+) -> Provenance {
     let mut provenance = Provenance::new(model.config.name.clone(), task);
     provenance.seed = Some(seed);
     // The name only: where a file lay on somebody's machine is nobody's business.
-    provenance.source = source.and_then(|path| path.file_name()).map(|name| name.to_string_lossy().into_owned());
+    provenance.source =
+        source.and_then(|path| path.file_name()).map(|name| name.to_string_lossy().into_owned());
     let options = serde_json::to_string(options).expect("plain data");
     provenance.extra.insert("options".into(), options);
     provenance

@@ -66,7 +66,13 @@ fn model(pairs: &PairFolder) -> EarthMapper {
 }
 
 fn quick(model: &EarthMapper) -> EvaluateOptions {
-    EvaluateOptions { batch_size: 3, diversity_pictures: 2, sheet_rows: 2, tile_side: 24, ..EvaluateOptions::new(model) }
+    EvaluateOptions {
+        batch_size: 3,
+        diversity_pictures: 2,
+        sheet_rows: 2,
+        tile_side: 24,
+        ..EvaluateOptions::new(model)
+    }
 }
 
 #[test]
@@ -107,9 +113,13 @@ fn an_evaluation_holds_its_baselines_and_survives_writing() {
 
     let out = temporary.path().join("out");
     evaluated.write(&out, false).unwrap();
-    assert!(matches!(evaluated.write(&out, false), Err(EvaluateError::Write(_))), "nothing is replaced unasked");
+    assert!(
+        matches!(evaluated.write(&out, false), Err(EvaluateError::Write(_))),
+        "nothing is replaced unasked"
+    );
     evaluated.write(&out, true).unwrap();
-    let again: Evaluation = serde_json::from_slice(&std::fs::read(out.join("evaluation.json")).unwrap()).unwrap();
+    let again: Evaluation =
+        serde_json::from_slice(&std::fs::read(out.join("evaluation.json")).unwrap()).unwrap();
     assert_eq!(again.table(), evaluation.table());
     assert_eq!(again.generation, evaluation.generation);
     let lines = std::fs::read_to_string(out.join("pictures.csv")).unwrap();
@@ -146,7 +156,9 @@ fn an_interrupted_evaluation_gives_no_numbers() {
     assert!(error.is_interruption() && error.to_string().contains("0 of 2 pairs"), "{error}");
     // A search keeps the combinations it has, and says that they are not all.
     let grid = Grid { top_k: vec![1, 2], ..Default::default() };
-    let report = search(&model, &pairs, Modality::Map, &grid, &quick(&model), ProgressMode::Silent, &interrupt).unwrap();
+    let report =
+        search(&model, &pairs, Modality::Map, &grid, &quick(&model), ProgressMode::Silent, &interrupt)
+            .unwrap();
     assert!(!report.is_complete() && report.table().contains("Stopped after 0 of 2"), "{}", report.table());
 }
 
@@ -174,14 +186,18 @@ fn a_search_tries_every_combination() {
     grid.check().unwrap();
     assert_eq!(grid.guidance[1], Guidance::Complexity(ComplexityGuidance::new(2.0, 2.0, 2.0)));
     assert!(toml::from_str::<Grid>("topk = [1]").unwrap_err().to_string().contains("topk"));
-    assert!(Grid { temperature: vec![0.0], ..Default::default() }.check().unwrap_err().starts_with("temperature"));
+    assert!(
+        Grid { temperature: vec![0.0], ..Default::default() }.check().unwrap_err().starts_with("temperature")
+    );
     let options = quick(&model);
     for target in [Modality::Map, Modality::Satellite] {
         let report =
             search(&model, &pairs, target, &grid, &options, ProgressMode::Silent, &Interrupt::new()).unwrap();
         assert_eq!((report.rows.len(), report.is_complete()), (6, true));
         assert!(report.rows.windows(2).all(|rows| rows[0].worth() >= rows[1].worth()));
-        assert!(report.rows.iter().all(|row| row.options.decode == Decode::ExpectedLast && row.detail.is_some()));
+        assert!(
+            report.rows.iter().all(|row| row.options.decode == Decode::ExpectedLast && row.detail.is_some())
+        );
         assert_eq!(report.table().lines().count(), 2 + 6, "{}", report.table());
         let columns: Vec<usize> = report.table().lines().map(|line| line.matches('|').count()).collect();
         assert_eq!(columns, [columns[0]; 8]);

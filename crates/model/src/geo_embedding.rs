@@ -3,7 +3,7 @@
 use burn::module::{Module, Param};
 use burn::nn::Linear;
 use burn::tensor::activation::silu;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{DType, Device, Tensor, TensorData};
 use earthmapper_geo::Place;
 
 use crate::init::Init;
@@ -43,9 +43,11 @@ impl GeoEmbedding {
 
     /// Condition vectors `[batch, width]`; `None` is "nowhere", which guidance drops to.
     pub fn forward(&self, places: &[Option<Place>]) -> Tensor<2> {
-        let device = self.nowhere.val().device();
+        let nowhere = self.nowhere.val();
+        let device = &nowhere.device();
+        let like = (device, nowhere.dtype());
         let batch = places.len();
-        let nowhere = self.nowhere.val().expand([batch, self.nowhere.dims()[1]]);
+        let nowhere = nowhere.expand([batch, self.nowhere.dims()[1]]);
         if places.iter().all(Option::is_none) {
             return nowhere;
         }
@@ -53,8 +55,8 @@ impl GeoEmbedding {
             Some(place) => self.position_features(place),
             None => vec![0.0; 4 * self.octaves],
         });
-        let there = self.place_out.forward(silu(self.place_in.forward(rows(positions.collect(), &device))));
-        let known = column(places.iter().map(Option::is_some), &device);
+        let there = self.place_out.forward(silu(self.place_in.forward(rows(positions.collect(), like))));
+        let known = column(places.iter().map(Option::is_some), like);
         let place = there * known.clone() + nowhere * (known.neg().add_scalar(1.0));
 
         let sizes: Vec<Option<f64>> = places.iter().map(|place| place.as_ref()?.metres_per_pixel()).collect();
@@ -65,8 +67,8 @@ impl GeoEmbedding {
             Some(size) => scale_features(*size),
             None => vec![0.0; 2 * SCALE_OCTAVES],
         });
-        let scale = self.scale_out.forward(silu(self.scale_in.forward(rows(features.collect(), &device))));
-        place + scale * column(sizes.iter().map(Option::is_some), &device)
+        let scale = self.scale_out.forward(silu(self.scale_in.forward(rows(features.collect(), like))));
+        place + scale * column(sizes.iter().map(Option::is_some), like)
     }
 
     /// Sines and cosines of the multiples of latitude, then of longitude.
@@ -74,11 +76,13 @@ impl GeoEmbedding {
         let longitude = place.position().longitude().rem_euclid(360.0);
         [place.position().latitude(), longitude]
             .into_iter()
-            .flat_map(|degrees| (0..self.octaves).flat_map(move |octave| {
-                // Whole turns are taken off in degrees, where they are exact.
-                let angle = (degrees * f64::from(octave as u32).exp2()).rem_euclid(360.0).to_radians();
-                [angle.sin() as f32, angle.cos() as f32]
-            }))
+            .flat_map(|degrees| {
+                (0..self.octaves).flat_map(move |octave| {
+                    // Whole turns are taken off in degrees, where they are exact.
+                    let angle = (degrees * f64::from(octave as u32).exp2()).rem_euclid(360.0).to_radians();
+                    [angle.sin() as f32, angle.cos() as f32]
+                })
+            })
             .collect()
     }
 }
@@ -94,15 +98,15 @@ fn scale_features(metres_per_pixel: f64) -> Vec<f32> {
         .collect()
 }
 
-fn rows(features: Vec<Vec<f32>>, device: &Device) -> Tensor<2> {
+fn rows(features: Vec<Vec<f32>>, like: (&Device, DType)) -> Tensor<2> {
     let shape = [features.len(), features[0].len()];
-    Tensor::from_data(TensorData::new(features.concat(), shape), device)
+    Tensor::from_data(TensorData::new(features.concat(), shape), like)
 }
 
-fn column(known: impl Iterator<Item = bool>, device: &Device) -> Tensor<2> {
+fn column(known: impl Iterator<Item = bool>, like: (&Device, DType)) -> Tensor<2> {
     let values: Vec<f32> = known.map(|known| f32::from(u8::from(known))).collect();
     let count = values.len();
-    Tensor::from_data(TensorData::new(values, [count, 1]), device)
+    Tensor::from_data(TensorData::new(values, [count, 1]), like)
 }
 
 #[cfg(test)]

@@ -158,13 +158,15 @@ impl Translator<'_> {
     ) -> Result<Picture, GenerationError> {
         let size = (picture.width(), picture.height());
         assert_eq!((mask.width(), mask.height()), size, "picture and mask differ in size");
-        assert!(other.is_none_or(|other| (other.width(), other.height()) == size), "the two pictures differ in size");
+        assert!(
+            other.is_none_or(|other| (other.width(), other.height()) == size),
+            "the two pictures differ in size"
+        );
         let side = self.side();
         let mut result = padded(&filled_with_mean(picture, mask), side);
         let (width, height) = (result.width(), result.height());
         let other = other.map(|other| padded(other, side));
-        let mut hole =
-            Mask::drawn(width, height, |x, y| x < size.0 && y < size.1 && mask.is_hole(x, y));
+        let mut hole = Mask::drawn(width, height, |x, y| x < size.0 && y < size.1 && mask.is_hole(x, y));
         let places: Vec<(u32, u32)> = starts(height, side)
             .into_iter()
             .flat_map(|y| starts(width, side).into_iter().map(move |x| (x, y)))
@@ -261,7 +263,10 @@ impl Translator<'_> {
         let condition = Condition { place: setting.place, known: known.collect() };
         let seed = derive_seed(setting.seed, &[u64::from(x), u64::from(y)]);
         let made = self.run(&[condition], &[seed], setting.options, &mut |_| {})?;
-        let made = made.into_iter().find(|made| made.modality == modality).expect("the hole's modality is generated");
+        let made = made
+            .into_iter()
+            .find(|made| made.modality == modality)
+            .expect("the hole's modality is generated");
         Ok(self.decode(made.reconstruction).remove(0))
     }
 }
@@ -277,7 +282,9 @@ fn starts(length: u32, side: u32) -> Vec<u32> {
     let last = length - side;
     let count = last.div_ceil(step);
     // Evenly spread, so that no two windows nearly coincide.
-    (0..=count).map(|i| if count == 0 { 0 } else { (u64::from(last) * u64::from(i) / u64::from(count)) as u32 }).collect()
+    (0..=count)
+        .map(|i| if count == 0 { 0 } else { (u64::from(last) * u64::from(i) / u64::from(count)) as u32 })
+        .collect()
 }
 
 /// A picture continued by mirroring at its right and bottom edges until both sides reach `side`.
@@ -291,7 +298,9 @@ fn padded(picture: &Picture, side: u32) -> Picture {
         let i = i % period;
         if i < length { i } else { period - 1 - i }
     };
-    Picture::drawn(width.max(side), height.max(side), |x, y| picture.pixel(mirror(x, width), mirror(y, height)))
+    Picture::drawn(width.max(side), height.max(side), |x, y| {
+        picture.pixel(mirror(x, width), mirror(y, height))
+    })
 }
 
 /// The hole filled with the mean colour outside it, so that whatever is there does not leak into the features.
@@ -368,7 +377,10 @@ mod tests {
         for length in [256, 257, 300, 511, 512, 600, 1000] {
             let starts = starts(length, 256);
             assert_eq!((starts[0], starts[starts.len() - 1] + 256), (0, length));
-            assert!(starts.windows(2).all(|pair| pair[1] - pair[0] <= 192 && pair[1] > pair[0]), "{starts:?}");
+            assert!(
+                starts.windows(2).all(|pair| pair[1] - pair[0] <= 192 && pair[1] > pair[0]),
+                "{starts:?}"
+            );
         }
     }
 

@@ -12,6 +12,11 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> Result<()> {
-    clap_complete::generate(args.shell, &mut crate::Program::command(), "earthmapper", &mut std::io::stdout());
+    clap_complete::generate(
+        args.shell,
+        &mut crate::Program::command(),
+        "earthmapper",
+        &mut std::io::stdout(),
+    );
     Ok(())
 }

@@ -62,8 +62,14 @@ pub struct Args {
 }
 
 /// Files of an evaluation; the last ones are not always written.
-const FILES: [&str; 6] =
-    ["evaluation.json", "table.md", "pictures.csv", "satellite-to-map.png", "map-to-satellite.png", "README.md"];
+const FILES: [&str; 6] = [
+    "evaluation.json",
+    "table.md",
+    "pictures.csv",
+    "satellite-to-map.png",
+    "map-to-satellite.png",
+    "README.md",
+];
 
 /// Files of a search.
 const GRID_FILES: [&str; 2] = ["grid.json", "grid.md"];
@@ -86,7 +92,8 @@ pub fn run(args: Args, output: &Output) -> Result<()> {
     let pairs = PairFolder::open(&source, &selection)?;
     let model = args.model.load()?;
     let data_text = data_text.unwrap_or_else(|| describe_data(&model).into());
-    let facts = args.from_run.as_deref().map(|folder| CardFacts::of_run(folder, data_text)).transpose()?;
+    let facts_of = |folder| CardFacts::of_run(folder, data_text).map_err(|error| BadInput(error.to_string()));
+    let facts = args.from_run.as_deref().map(facts_of).transpose()?;
     let options = options(&args, &model)?;
     if let Some(grid) = grid {
         return run_grid(&args, &model, &pairs, &grid, &options, output);
@@ -129,7 +136,9 @@ fn run_grid(
     output.result(report.table().trim_end(), serde_json::to_value(&report)?);
     match report.is_complete() {
         true => Ok(()),
-        false => Err(EvaluateError::SearchInterrupted { done: report.rows.len(), of: report.combinations }.into()),
+        false => {
+            Err(EvaluateError::SearchInterrupted { done: report.rows.len(), of: report.combinations }.into())
+        }
     }
 }
 

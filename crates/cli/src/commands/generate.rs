@@ -36,7 +36,10 @@ pub fn run(args: Args, output: &Output) -> Result<()> {
     let model = args.model.load()?;
     Modality::ALL.into_iter().try_for_each(|modality| check_modality(&model, modality))?;
     if place.is_some() && !model.config.trained_on.places_known {
-        tracing::warn!("the model {} was trained without places; the coordinate says little to it", model.config.name);
+        tracing::warn!(
+            "the model {} was trained without places; the coordinate says little to it",
+            model.config.name
+        );
     }
     let options = args.generation.options(&model.generation.to_satellite)?;
     let setting = Setting { place, seed: args.generation.seed, options: &options };

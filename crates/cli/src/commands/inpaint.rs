@@ -48,16 +48,24 @@ pub fn run(args: Args, output: &Output) -> Result<()> {
     let given = args.given.as_ref().map(|path| read_picture(path, &limits)).transpose()?;
     let size = (picture.width(), picture.height());
     let sizes = [(Some(&args.mask), (mask.width(), mask.height()))].into_iter();
-    let sizes = sizes.chain(given.as_ref().map(|given| (args.given.as_ref(), (given.width(), given.height()))));
+    let sizes =
+        sizes.chain(given.as_ref().map(|given| (args.given.as_ref(), (given.width(), given.height()))));
     for (path, other) in sizes {
         if other != size {
             let path = path.expect("a file that was read").display();
-            let text = format!("{path}: is {} × {}, the picture is {} × {}; make them equal", other.0, other.1, size.0, size.1);
+            let text = format!(
+                "{path}: is {} × {}, the picture is {} × {}; make them equal",
+                other.0, other.1, size.0, size.1
+            );
             return Err(BadInput(text).into());
         }
     }
     if mask.hole_count() == 0 {
-        return Err(BadInput(format!("{}: has no white pixel, so there is nothing to fill", args.mask.display())).into());
+        return Err(BadInput(format!(
+            "{}: has no white pixel, so there is nothing to fill",
+            args.mask.display()
+        ))
+        .into());
     }
     let model = args.model.load()?;
     check_modality(&model, args.modality)?;
@@ -65,12 +73,16 @@ pub fn run(args: Args, output: &Output) -> Result<()> {
     let setting = Setting { place, seed: args.generation.seed, options: &options };
     let mut progress = Progress::start(output.progress(), "windows", 0, 1);
     let translator = Translator::new(&model);
-    let result = translator.inpaint(&picture, args.modality, &mask, given.as_ref(), &setting, &mut |done, _| {
-        progress.update(done as u64, 1, None);
-    })?;
+    let result =
+        translator.inpaint(&picture, args.modality, &mask, given.as_ref(), &setting, &mut |done, _| {
+            progress.update(done as u64, 1, None);
+        })?;
     progress.finish();
     let provenance = provenance(&model, "inpainted", args.generation.seed, Some(&args.input), &options);
     write_picture(&args.output, &result, &args.files.write(provenance))?;
-    output.result(&args.output.display().to_string(), json!({ "output": args.output, "pixels": mask.hole_count() }));
+    output.result(
+        &args.output.display().to_string(),
+        json!({ "output": args.output, "pixels": mask.hole_count() }),
+    );
     Ok(())
 }

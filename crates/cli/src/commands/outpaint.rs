@@ -57,7 +57,8 @@ pub fn run(args: Args, output: &Output) -> Result<()> {
     let (width, height) =
         (grown(picture.width(), args.left, args.right), grown(picture.height(), args.top, args.bottom));
     if width.saturating_mul(height) > args.files.max_pixels {
-        let text = format!("{width} × {height} is more than --max-pixels {}; add less", args.files.max_pixels);
+        let text =
+            format!("{width} × {height} is more than --max-pixels {}; add less", args.files.max_pixels);
         return Err(BadInput(text).into());
     }
     let model = args.model.load()?;

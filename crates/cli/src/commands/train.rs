@@ -78,7 +78,8 @@ pub fn run(command: Command, output: &Output) -> Result<()> {
 
 impl Args {
     fn session(&self, output: &Output) -> Result<Session> {
-        let device = earthmapper::device::device(&self.device).map_err(|error| BadInput(error.to_string()))?;
+        let device =
+            earthmapper::device::device(&self.device).map_err(|error| BadInput(error.to_string()))?;
         Ok(Session {
             folder: self.run.clone(),
             device,
@@ -95,8 +96,9 @@ impl Args {
 }
 
 fn read_config<T: for<'de> serde::Deserialize<'de>>(path: &Path) -> Result<T> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| BadInput(format!("{}: {error}; name a configuration with -c FILE", path.display())))?;
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        BadInput(format!("{}: {error}; name a configuration with -c FILE", path.display()))
+    })?;
     toml::from_str(&text).map_err(|error| {
         // The parser's text is several lines with the place marked; the first says where, the last what.
         let text = error.to_string();

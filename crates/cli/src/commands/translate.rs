@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use earthmapper::translator::Translator;
 use earthmapper::windows::{Setting, WindowOptions};
-use earthmapper_geo::picture::{check_picture_output, read_picture, write_grey, write_picture};
 use earthmapper_geo::Modality;
+use earthmapper_geo::picture::{check_picture_output, read_picture, write_grey, write_picture};
 use earthmapper_lab::progress::Progress;
 use serde_json::json;
 
@@ -52,7 +52,8 @@ pub fn run(args: Args, output: &Output) -> Result<()> {
     if !(0.01..=100.0).contains(&args.scale) {
         return Err(BadInput("--scale must be between 0.01 and 100".into()).into());
     }
-    let outputs: Vec<PathBuf> = (0..args.samples).map(|sample| numbered(&args.output, sample, args.samples)).collect();
+    let outputs: Vec<PathBuf> =
+        (0..args.samples).map(|sample| numbered(&args.output, sample, args.samples)).collect();
     for path in outputs.iter().chain(&args.entropy) {
         check_picture_output(path, args.files.overwrite)?;
     }
@@ -60,7 +61,11 @@ pub fn run(args: Args, output: &Output) -> Result<()> {
     let picture = read_picture(&args.input, &args.files.limits())?;
     let scaled = f64::from(picture.width()) * f64::from(picture.height()) * args.scale * args.scale;
     if scaled > args.files.max_pixels as f64 {
-        return Err(BadInput(format!("--scale {} makes more than --max-pixels {}", args.scale, args.files.max_pixels)).into());
+        return Err(BadInput(format!(
+            "--scale {} makes more than --max-pixels {}",
+            args.scale, args.files.max_pixels
+        ))
+        .into());
     }
     let model = args.model.load()?;
     check_modality(&model, args.to)?;
@@ -70,13 +75,14 @@ pub fn run(args: Args, output: &Output) -> Result<()> {
     let windows = WindowOptions { batch_size: args.batch_size, scale: args.scale, samples: args.samples };
     let mut progress = Progress::start(output.progress(), "windows", 0, 0);
     let mut before = 0;
-    let results = Translator::new(&model).translate(&picture, args.to, &setting, &windows, &mut |done, of| {
-        if before == 0 {
-            progress = Progress::start(output.progress(), "windows", 0, of as u64);
-        }
-        progress.update(done as u64, (done - before) as u64, None);
-        before = done;
-    })?;
+    let results =
+        Translator::new(&model).translate(&picture, args.to, &setting, &windows, &mut |done, of| {
+            if before == 0 {
+                progress = Progress::start(output.progress(), "windows", 0, of as u64);
+            }
+            progress.update(done as u64, (done - before) as u64, None);
+            before = done;
+        })?;
     progress.finish();
     let task = format!("{} → {}", args.to.other(), args.to);
     let provenance = provenance(&model, &task, args.generation.seed, Some(&args.input), &options);
@@ -88,7 +94,10 @@ pub fn run(args: Args, output: &Output) -> Result<()> {
         write_grey(path, picture.width(), picture.height(), &results[0].uncertainty, &write)?;
     }
     let names: Vec<String> = outputs.iter().map(|path| path.display().to_string()).collect();
-    output.result(&names.join("\n"), json!({ "outputs": names, "entropy": args.entropy, "seed": args.generation.seed }));
+    output.result(
+        &names.join("\n"),
+        json!({ "outputs": names, "entropy": args.entropy, "seed": args.generation.seed }),
+    );
     Ok(())
 }
 

@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use earthmapper::weights::{HostTensors, collect};
 use earthmapper::EarthMapper;
+use earthmapper::config::Forcing;
+use earthmapper::weights::{HostTensors, collect};
 use earthmapper_geo::pairs::PairSelection;
 use serde::{Deserialize, Serialize};
 
@@ -33,7 +34,9 @@ streets suggests, a pixel covers 1.194 m · cos 40.7° = 0.91 m of ground, the 6
 pub fn describe_data(model: &EarthMapper) -> &'static str {
     match model.config.trained_on.map_style.contains("pix2pix") {
         true => NEW_YORK_DATA,
-        false => "Not described. Say here what the pictures are, whose they are and what may be done with weights learned from them.",
+        false => {
+            "Not described. Say here what the pictures are, whose they are and what may be done with weights learned from them."
+        }
     }
 }
 
@@ -83,7 +86,10 @@ impl CardFacts {
             let tokenizer: TokenizerTraining = run_config(&config.tokenizer)?;
             let on = |name: &str, on: bool| format!("{name} loss {}", if on { "on" } else { "off" });
             let losses = &tokenizer.losses;
-            let notes = vec![on("perceptual", losses.perceptual.is_some()), on("adversarial", losses.adversarial.is_some())];
+            let notes = vec![
+                on("perceptual", losses.perceptual.is_some()),
+                on("adversarial", losses.adversarial.is_some()),
+            ];
             let pairs = [&tokenizer.training, &tokenizer.validation];
             trainings.push(TrainingFacts::of_run("tokenizer", &config.tokenizer, pairs, notes)?);
         }
@@ -92,8 +98,14 @@ impl CardFacts {
             None => "semantic infusion off".into(),
         };
         let place = format!("places {}", if config.trained_on.places_known { "known" } else { "unknown" });
+        let mut notes = vec![infusion, place];
+        if config.from.is_some() {
+            notes.push(
+                "started from the weights of an earlier model, whose own training is not counted here".into(),
+            );
+        }
         let pairs = [&config.training, &config.validation];
-        trainings.push(TrainingFacts::of_run("transformer", folder, pairs, vec![infusion, place])?);
+        trainings.push(TrainingFacts::of_run("transformer", folder, pairs, notes)?);
         Ok(Self { data: data.into(), trainings })
     }
 }
@@ -112,7 +124,10 @@ impl TrainingFacts {
             serde_json::from_str(&text).map_err(|error| checkpoint_error(&path)(error.to_string()))?;
         let mut hardware: Vec<String> = Vec::new();
         for start in &starts {
-            let kind = format!("device {} on {}, {} threads, {}", start.device, start.host_cpu, start.threads, start.system);
+            let kind = format!(
+                "device {} on {}, {} threads, {}",
+                start.device, start.host_cpu, start.threads, start.system
+            );
             if !hardware.contains(&kind) {
                 hardware.push(kind);
             }
@@ -171,15 +186,20 @@ pub fn model_card(model: &EarthMapper, evaluation: &Evaluation, facts: &CardFact
 
 fn what_it_is(model: &EarthMapper) -> String {
     let name = &model.config.name;
-    let count = |tensors: HostTensors| tensors.values().map(|tensor| tensor.values.len()).sum::<usize>() as f64 / 1e6;
+    let count =
+        |tensors: HostTensors| tensors.values().map(|tensor| tensor.values.len()).sum::<usize>() as f64 / 1e6;
     let (transformer, tokenizer) = (&model.config.transformer, &model.tokenizer_config);
+    let forcing = match transformer.forcing {
+        Forcing::Sequence => "sequence",
+        Forcing::Aligned => "aligned",
+    };
     format!(
         "# {name}\n\n\
          Translates satellite photographs into maps and maps into satellite photographs, fills holes and invents pairs. \
          One autoregressive transformer over the tokens of both pictures, scale by scale; a clean-room implementation of \
          EarthMapper (arXiv 2504.19432) in Rust.\n\n\
          | | |\n|---|---|\n\
-         | transformer | {} blocks of width {}, {:.2} M parameters |\n\
+         | transformer | {} blocks of width {}, {:.2} M parameters; a known picture enters by {} forcing |\n\
          | tokenizer | scales {:?}, {} codes of width {}, depth {}, {:.2} M parameters |\n\
          | pictures | {side} × {side} pixels; larger ones by overlapping windows |\n\
          | region | {} |\n| map style | {} |\n\n\
@@ -188,6 +208,7 @@ fn what_it_is(model: &EarthMapper) -> String {
         transformer.depth,
         transformer.width(),
         count(collect(&model.transformer)),
+        forcing,
         tokenizer.sides,
         tokenizer.vocabulary,
         tokenizer.latent_width,

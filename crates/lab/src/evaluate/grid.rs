@@ -71,7 +71,10 @@ impl Grid {
             (self.guidance.iter().all(guidance), "guidance: values must be finite"),
             (self.temperature.iter().all(positive), "temperature: values must be above 0"),
             (self.top_p.iter().all(share), "top_p: values must be between 0 and 1"),
-            (self.key_points.iter().all(key_points), "key_points: tau must be between 0 and 1, temperature above 0"),
+            (
+                self.key_points.iter().all(key_points),
+                "key_points: tau must be between 0 and 1, temperature above 0",
+            ),
         ];
         checks.into_iter().find(|(good, _)| !good).map_or(Ok(()), |(_, problem)| Err(problem.into()))
     }
@@ -143,10 +146,12 @@ pub fn search(
     let bench = Bench::new(model, options)?;
     let step = options.batch_size.max(1);
     let starts = (0..pairs.len()).step_by(step);
-    let batches: Vec<Batch> =
-        starts.map(|start| bench.read(pairs, start..(start + step).min(pairs.len()))).collect::<Result<_, _>>()?;
+    let batches: Vec<Batch> = starts
+        .map(|start| bench.read(pairs, start..(start + step).min(pairs.len())))
+        .collect::<Result<_, _>>()?;
     let combinations = grid.combinations(options.generation.towards(target));
-    let mut report = GridReport { target, pairs: pairs.len(), combinations: combinations.len(), rows: Vec::new() };
+    let mut report =
+        GridReport { target, pairs: pairs.len(), combinations: combinations.len(), rows: Vec::new() };
     let mut bar = Progress::start(progress, "translations", 0, (combinations.len() * pairs.len()) as u64);
     for (number, combination) in combinations.into_iter().enumerate() {
         let mut generation = options.generation.clone();
@@ -154,7 +159,8 @@ pub fn search(
             Modality::Map => generation.to_map = combination.clone(),
             Modality::Satellite => generation.to_satellite = combination.clone(),
         }
-        let (mut scores, mut detail, mut seconds) = (MapScores::new(options.palette.clone()), Detail::default(), 0.0);
+        let (mut scores, mut detail, mut seconds) =
+            (MapScores::new(options.palette.clone()), Detail::default(), 0.0);
         for batch in &batches {
             if interrupt.requested() {
                 bar.finish();
@@ -211,7 +217,8 @@ impl GridReport {
         }
         let Some(first) = self.rows.first() else { return text };
         let classes: Vec<&str> = first.scores.classes.iter().map(|class| class.name.as_str()).collect();
-        let head = format!("| worth | road F1 | {} | PSNR | SSIM | detail | s | options |", classes.join(" | "));
+        let head =
+            format!("| worth | road F1 | {} | PSNR | SSIM | detail | s | options |", classes.join(" | "));
         let columns = head.matches('|').count() - 1;
         text += &format!("{head}\n{}|\n", "|---".repeat(columns));
         let number = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), |value| format!("{value:.3}"));
@@ -255,5 +262,7 @@ fn brief(options: &GenerationOptions) -> String {
         Decode::Expected => "expected",
     };
     let SamplerConfig { temperature, top_k, top_p } = options.sampler;
-    format!("guidance {guidance}, temperature {temperature}, top-k {top_k}, top-p {top_p}, key points {key_points}, {decode}")
+    format!(
+        "guidance {guidance}, temperature {temperature}, top-k {top_k}, top-p {top_p}, key points {key_points}, {decode}"
+    )
 }

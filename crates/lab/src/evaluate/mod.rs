@@ -226,7 +226,12 @@ pub fn evaluate(
         };
         go_on()?;
         let batch = bench.read(pairs, start..(start + batch_size).min(pairs.len()))?;
-        let made = bench.make(&batch.photograph_tokens, Modality::Map, &options.generation.to_map, &batch.seeds(options, 0))?;
+        let made = bench.make(
+            &batch.photograph_tokens,
+            Modality::Map,
+            &options.generation.to_map,
+            &batch.seeds(options, 0),
+        )?;
         let seconds = batch.encoding_seconds + made.seconds;
         go_on()?;
         let ceiling = from_tensor(model.tokenizer.decode(&batch.map_tokens));
@@ -241,7 +246,11 @@ pub fn evaluate(
                 tally.show(&batch, i, &made, &ceiling[i], photographs.as_ref());
             }
             if index < options.diversity_pictures {
-                tally.map_diversity.push(bench.diversity(&batch.photograph_tokens.picture(i), Modality::Map, index)?);
+                tally.map_diversity.push(bench.diversity(
+                    &batch.photograph_tokens.picture(i),
+                    Modality::Map,
+                    index,
+                )?);
                 if options.directions == Directions::Both {
                     let tokens = batch.map_tokens.picture(i);
                     tally.diversity.push(bench.diversity(&tokens, Modality::Satellite, index)?);
@@ -361,10 +370,14 @@ impl Batch {
 impl<'a> Bench<'a> {
     fn new(model: &'a EarthMapper, options: &'a EvaluateOptions) -> Result<Self, EvaluateError> {
         let modalities = model.transformer.modalities();
-        let fits = modalities.len() == 2 && [Modality::Satellite, Modality::Map].iter().all(|m| modalities.contains(m));
+        let fits = modalities.len() == 2
+            && [Modality::Satellite, Modality::Map].iter().all(|m| modalities.contains(m));
         if !fits {
             let known: Vec<String> = modalities.iter().map(ToString::to_string).collect();
-            return Err(EvaluateError::Modalities { model: model.config.name.clone(), known: known.join(", ") });
+            return Err(EvaluateError::Modalities {
+                model: model.config.name.clone(),
+                known: known.join(", "),
+            });
         }
         Ok(Self { model, options, side: model.tokenizer_config.picture_side as u32 })
     }
@@ -396,8 +409,7 @@ impl<'a> Bench<'a> {
         seeds: &[u64],
     ) -> Result<Made, EvaluateError> {
         let began = Instant::now();
-        let condition =
-            |i| Condition::translation(self.model, tokens.picture(i), target, self.options.place);
+        let condition = |i| Condition::translation(self.model, tokens.picture(i), target, self.options.place);
         let conditions: Vec<Condition> = (0..tokens.batch()).map(condition).collect();
         let mut made = Translator::new(self.model).run(&conditions, seeds, generation, &mut |_| {})?;
         let Generated { reconstruction, uncertainty, .. } = made.remove(0);
@@ -407,7 +419,11 @@ impl<'a> Bench<'a> {
 
     /// Map → photograph → map. The way back uses the same seeds as the real photographs' translation, so that the two
     /// differ in the photograph only.
-    fn there_and_back(&self, batch: &Batch, generation: &GenerationDefaults) -> Result<ThereAndBack, EvaluateError> {
+    fn there_and_back(
+        &self,
+        batch: &Batch,
+        generation: &GenerationDefaults,
+    ) -> Result<ThereAndBack, EvaluateError> {
         let seeds = batch.seeds(self.options, 1);
         let there = self.make(&batch.map_tokens, Modality::Satellite, &generation.to_satellite, &seeds)?;
         let tokens = self.encode(&there.pictures);
@@ -508,7 +524,14 @@ impl<'a> Tally<'a> {
     }
 
     /// Adds picture `i` of a batch to the contact sheets.
-    fn show(&mut self, batch: &Batch, i: usize, made: &Made, ceiling: &Picture, photographs: Option<&ThereAndBack>) {
+    fn show(
+        &mut self,
+        batch: &Batch,
+        i: usize,
+        made: &Made,
+        ceiling: &Picture,
+        photographs: Option<&ThereAndBack>,
+    ) {
         let side = self.options.tile_side.max(1);
         let tile = |picture: &Picture| match picture.width() == side {
             true => picture.clone(),
@@ -516,7 +539,8 @@ impl<'a> Tally<'a> {
         };
         let (photograph, map) = (tile(&batch.photographs[i]), tile(&batch.maps[i]));
         if let Some(there) = photographs {
-            let row = vec![map.clone(), tile(&there.photographs[i]), photograph.clone(), tile(&there.maps[i])];
+            let row =
+                vec![map.clone(), tile(&there.photographs[i]), photograph.clone(), tile(&there.maps[i])];
             self.photograph_rows.push(row);
         }
         let uncertainty = grey(&made.uncertainty[i], side);
@@ -524,7 +548,8 @@ impl<'a> Tally<'a> {
     }
 
     fn finish(self, model: &EarthMapper, pairs: &PairFolder) -> Result<Evaluated, EvaluateError> {
-        let mean = |values: &[f64]| (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64);
+        let mean =
+            |values: &[f64]| (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64);
         let to_satellite = match self.options.directions {
             Directions::Both => Some(PhotographSummary {
                 cycle: self.cycle.summary()?,
@@ -551,7 +576,8 @@ impl<'a> Tally<'a> {
                 seconds_per_translation: self.seconds / pairs.len() as f64,
             },
             to_map_sheet: contact_sheet(&self.map_rows, 4),
-            to_satellite_sheet: (!self.photograph_rows.is_empty()).then(|| contact_sheet(&self.photograph_rows, 4)),
+            to_satellite_sheet: (!self.photograph_rows.is_empty())
+                .then(|| contact_sheet(&self.photograph_rows, 4)),
             pictures: self.lines,
         })
     }
@@ -598,5 +624,9 @@ fn grey(uncertainty: &[f32], side: u32) -> Picture {
 
 /// A cell of a comma-separated line.
 fn quoted(text: &str) -> String {
-    if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.into() }
+    if text.contains([',', '"', '\n', '\r']) {
+        format!("\"{}\"", text.replace('"', "\"\""))
+    } else {
+        text.into()
+    }
 }

@@ -4,7 +4,7 @@ use burn::module::{Module, Param};
 use burn::nn::Linear;
 use burn::tensor::activation::{gelu, gelu_approximate, silu};
 use burn::tensor::module::layer_norm;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Tensor, TensorData};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -34,7 +34,8 @@ impl DropPath {
         let kept = (1.0 / (1.0 - probability)) as f32;
         let factors: Vec<f32> =
             (0..batch).map(|_| if self.random.random::<f64>() < probability { 0.0 } else { kept }).collect();
-        let factors = Tensor::<3>::from_data(TensorData::new(factors, [batch, 1, 1]), &branch.device());
+        let options = (&branch.device(), branch.dtype());
+        let factors = Tensor::<3>::from_data(TensorData::new(factors, [batch, 1, 1]), options);
         branch * factors
     }
 }
@@ -149,10 +150,6 @@ pub(super) fn split<const N: usize>(vectors: Tensor<2>) -> [Tensor<3>; N] {
 /// Layer norm without gain, then (1 + scale) · x + shift.
 pub(super) fn modulate(x: Tensor<3>, scale: Tensor<3>, shift: Tensor<3>, epsilon: f64) -> Tensor<3> {
     let [.., width] = x.dims();
-    let gain = ones(width, &x.device());
+    let gain = Tensor::ones([width], (&x.device(), x.dtype()));
     layer_norm(x, gain, None, epsilon) * (scale.add_scalar(1.0)) + shift
-}
-
-fn ones(width: usize, device: &Device) -> Tensor<1> {
-    Tensor::ones([width], device)
 }
