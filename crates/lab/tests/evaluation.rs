@@ -226,7 +226,7 @@ fn the_card_says_what_must_be_said() {
     model.config.trained_on.region = "New York".into();
     let evaluated =
         evaluate(&model, &pairs, &quick(&model), ProgressMode::Silent, &Interrupt::new()).unwrap();
-    let facts = CardFacts {
+    let mut facts = CardFacts {
         data: NEW_YORK_DATA.into(),
         trainings: vec![TrainingFacts {
             what: "transformer".into(),
@@ -256,4 +256,10 @@ fn the_card_says_what_must_be_said() {
     for text in must {
         assert!(card.contains(text), "{text}: {card}");
     }
+    // Pairs 1 and 2 were trained on; it must not say otherwise, nor when it cannot know.
+    assert!(card.contains("some of which were trained on"), "{card}");
+    facts.trainings[0].training_pairs = "3..1000".into();
+    assert!(model_card(&model, &evaluated.evaluation, &facts).contains("(1 to 2) that were not trained on"));
+    facts.trainings.clear();
+    assert!(model_card(&model, &evaluated.evaluation, &facts).contains("is not known"));
 }

@@ -17,17 +17,18 @@ use crate::train_tokenizer::TokenizerTraining;
 
 /// What there is to say about the New York pairs of the pix2pix "maps" benchmark.
 pub const NEW_YORK_DATA: &str = "\
-The pairs are those of the pix2pix \"maps\" benchmark (Isola et al., 2017): satellite photographs and map tiles of the New \
-York area, taken from Google Maps, 600 × 600 pixels each.
+The pairs are those of the pix2pix \"maps\" benchmark (Isola et al., 2017): satellite photographs and map \
+tiles of the New York area, taken from Google Maps, 600 × 600 pixels each.
 
-**Licence: research only.** The imagery belongs to Google and its suppliers. The benchmark hands it out for research; it is \
-not open data, and it is not redistributed with this model: no picture of it is in this folder. Weights learn from pictures, \
-so these weights are for research too, whatever the licence of the program. For anything else, train on pictures whose \
-licence allows it.
+**Licence: research only.** The imagery belongs to Google and its suppliers. The benchmark hands it out \
+for research; it is not open data, and it is not redistributed with this model: no picture of it is in \
+this folder. Weights learn from pictures, so these weights are for research too, whatever the licence of \
+the program. For anything else, train on pictures whose licence allows it.
 
-**Ground resolution: not stated by the benchmark.** If the tiles are Google Maps' zoom level 17, as the spacing of the \
-streets suggests, a pixel covers 1.194 m · cos 40.7° = 0.91 m of ground, the 600 pixels of a pair cover 543 m, and shown at \
-256 pixels the model sees about 2.1 m per pixel. The places of the pairs and the dates of the photographs are unknown.";
+**Ground resolution: not stated by the benchmark.** If the tiles are Google Maps' zoom level 17, as the \
+spacing of the streets suggests, a pixel covers 1.194 m · cos 40.7° = 0.91 m of ground, the 600 pixels of \
+a pair cover 543 m, and shown at 256 pixels the model sees about 2.1 m per \
+pixel. The places of the pairs and the dates of the photographs are unknown.";
 
 /// What is known about the pictures that a model was trained on, from its configuration; a model of other pictures needs
 /// a text of its own.
@@ -35,10 +36,14 @@ pub fn describe_data(model: &EarthMapper) -> &'static str {
     match model.config.trained_on.map_style.contains("pix2pix") {
         true => NEW_YORK_DATA,
         false => {
-            "Not described. Say here what the pictures are, whose they are and what may be done with weights learned from them."
+            "Not described. Say here what the pictures are, whose they are and what may be done with weights that \
+             learned from them."
         }
     }
 }
+
+/// How a selection of everything is written.
+const ALL_PAIRS: &str = "all";
 
 /// Facts about a model that neither its weights nor its evaluation hold.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -147,8 +152,8 @@ impl TrainingFacts {
 
     fn says(&self) -> String {
         format!(
-            "- **{}**: {} steps in {:.2} hours ({}); the weights are those of step {}. Learned from pairs {}, the \
-             checkpoint chosen on pairs {}. Program version {}; {}.\n",
+            "- **{}**: {} steps in {:.2} hours ({}); the weights are those of step {}. Learned from pairs \
+             {}, the checkpoint chosen on pairs {}. Program version {}; {}.\n",
             self.what,
             self.steps,
             self.hours,
@@ -164,7 +169,7 @@ impl TrainingFacts {
 
 fn selection(selection: &PairSelection) -> String {
     match (selection.first, selection.last) {
-        (None, None) => "all".into(),
+        (None, None) => ALL_PAIRS.into(),
         _ => selection.to_string(),
     }
 }
@@ -176,7 +181,7 @@ pub fn model_card(model: &EarthMapper, evaluation: &Evaluation, facts: &CardFact
         format!("## Data and licence\n\n{}\n", facts.data.trim()),
         limits(model),
         training(facts),
-        measured(evaluation),
+        measured(evaluation, facts),
         pixel_scores(evaluation),
         reproduce(model, evaluation),
         SYNTHETIC.into(),
@@ -195,9 +200,9 @@ fn what_it_is(model: &EarthMapper) -> String {
     };
     format!(
         "# {name}\n\n\
-         Translates satellite photographs into maps and maps into satellite photographs, fills holes and invents pairs. \
-         One autoregressive transformer over the tokens of both pictures, scale by scale; a clean-room implementation of \
-         EarthMapper (arXiv 2504.19432) in Rust.\n\n\
+         Translates satellite photographs into maps and maps into satellite photographs, fills holes and \
+         invents pairs. One autoregressive transformer over the tokens of both pictures, scale by scale; a \
+         clean-room implementation of EarthMapper (arXiv 2504.19432) in Rust.\n\n\
          | | |\n|---|---|\n\
          | transformer | {} blocks of width {}, {:.2} M parameters; a known picture enters by {} forcing |\n\
          | tokenizer | scales {:?}, {} codes of width {}, depth {}, {:.2} M parameters |\n\
@@ -224,11 +229,11 @@ fn limits(model: &EarthMapper) -> String {
     let trained = &model.config.trained_on;
     let scale = match trained.metres_per_pixel {
         Some(metres) => format!(
-            "It was trained at {metres} m per pixel. Resample other pictures to that first (`--scale`), or roads become too \
-             wide or too narrow for it."
+            "It was trained at {metres} m per pixel. Resample other pictures to that first (`--scale`), or \
+             roads become too wide or too narrow for it."
         ),
-        None => "The ground size of its pixels is not known for certain (see above). A picture at a clearly different scale \
-                 must be resampled first (`--scale`)."
+        None => "The ground size of its pixels is not known for certain (see above). A picture at a \
+        clearly different scale must be resampled first (`--scale`)."
             .into(),
     };
     let places = match trained.places_known {
@@ -242,8 +247,8 @@ fn limits(model: &EarthMapper) -> String {
          - {scale}\n\
          - {places}\n\
          - It writes no readable labels and has no notion of them.\n\
-         - A map that it makes is a guess from one photograph: never navigate by it, and never put it into a map that people \
-         rely on without checking. A photograph that it makes shows no real ground.\n",
+         - A map that it makes is a guess from one photograph: never navigate by it, and never put it into \
+         a map that people rely on without checking. A photograph that it makes shows no real ground.\n",
         or_unknown(&trained.region),
         or_unknown(&trained.map_style),
     )
@@ -255,21 +260,47 @@ fn training(facts: &CardFacts) -> String {
     format!("## Training\n\n{lines}\n{hours:.2} hours in all.\n")
 }
 
-fn measured(evaluation: &Evaluation) -> String {
+fn measured(evaluation: &Evaluation, facts: &CardFacts) -> String {
     let [first, last] = &evaluation.names;
+    let touched = |pairs: fn(&TrainingFacts) -> &str| -> Option<bool> {
+        let touched: Option<Vec<bool>> =
+            facts.trainings.iter().map(|training| touches(&evaluation.names, pairs(training))).collect();
+        touched.filter(|touched| !touched.is_empty()).map(|touched| touched.contains(&true))
+    };
+    let trained_on = match touched(|training| &training.training_pairs) {
+        Some(false) => " that were not trained on",
+        Some(true) => ", **some of which were trained on, which makes the numbers too good**",
+        None => "; whether they were trained on is not known",
+    };
+    let chosen_on = match touched(|training| &training.validation_pairs) {
+        Some(true) => " The checkpoint was chosen on them, which flatters the numbers a little.",
+        _ => "",
+    };
     format!(
         "## Measured\n\n\
-         On {} pairs ({first} to {last}) that were not trained on, seed {}. Intervals are 95 % bootstrap intervals over the \
-         pairs. They come out of the same collection as the training pairs; whether some of them show ground next to theirs \
-         is not known.\n\n{}\n{}\n\
-         How to read it: *blank map* is the training maps' median colour everywhere. *Tokenizer* is the true map encoded and \
-         decoded, which no prediction can be expected to beat. *Map → satellite → map* is the cycle check: a photograph is \
-         made from the true map and translated back; compare it with *satellite → map*, which reads the real photograph.\n",
+         On {} pairs ({first} to {last}){trained_on}, seed {}.{chosen_on} Intervals are 95 % bootstrap \
+         intervals over the pairs. If they come out of the same collection as the training pairs, some may \
+         show ground next to theirs.\n\n{}\n{}\n\
+         How to read it: *blank map* is the training maps' median colour everywhere. *Tokenizer* is the \
+         true map encoded and decoded, which no prediction can be expected to beat. *Map → satellite → \
+         map* is the cycle check: a photograph is made from the true map and translated back; compare it \
+         with *satellite → map*, which reads the real photograph.\n",
         evaluation.pairs,
         evaluation.seed,
         evaluation.table(),
         evaluation.notes(),
     )
+}
+
+/// Whether a range of numbered pairs may hold one of those from the first to the last name; none when that cannot be
+/// told from the names.
+fn touches([first, last]: &[String; 2], range: &str) -> Option<bool> {
+    let (first, last): (u64, u64) = (first.parse().ok()?, last.parse().ok()?);
+    if range == ALL_PAIRS {
+        return Some(true);
+    }
+    let range: PairSelection = range.parse().ok()?;
+    Some(range.first.is_none_or(|start| start <= last) && range.last.is_none_or(|end| end >= first))
 }
 
 fn pixel_scores(evaluation: &Evaluation) -> String {
@@ -279,9 +310,9 @@ fn pixel_scores(evaluation: &Evaluation) -> String {
     let (blank, own) = (&evaluation.blank, &evaluation.to_map);
     format!(
         "## Why pixel scores prove little here\n\n\
-         Most of a map is one pale colour. A blank map, which shows nothing at all, reaches PSNR {:.1} dB and SSIM {:.2} here; \
-         this model reaches {:.1} dB and {:.2}. The road F1 tells them apart: {} for the blank map, {} for this model. Judge by \
-         the class overlaps and the roads, and by looking.\n",
+         Most of a map is one pale colour. A blank map, which shows nothing at all, reaches PSNR {:.1} dB \
+         and SSIM {:.2} here; this model reaches {:.1} dB and {:.2}. The road F1 tells them apart: {} for \
+         the blank map, {} for this model. Judge by the class overlaps and the roads, and by looking.\n",
         blank.psnr.mean,
         blank.ssim.mean,
         own.psnr.mean,
