@@ -32,9 +32,8 @@ pub struct NoModel(pub String);
 /// The exit code of an error.
 pub fn code(error: &anyhow::Error) -> i32 {
     for cause in error.chain() {
-        if cause.is::<Interrupted>()
-            || matches!(cause.downcast_ref(), Some(EvaluateError::Interrupted { .. }))
-        {
+        let evaluation = cause.downcast_ref::<EvaluateError>();
+        if cause.is::<Interrupted>() || evaluation.is_some_and(EvaluateError::is_interruption) {
             return INTERRUPTED;
         }
         if cause.is::<NoModel>() || cause.is::<ModelError>() || cause.is::<GenerationError>() {
@@ -63,8 +62,10 @@ pub fn code(error: &anyhow::Error) -> i32 {
             Some(_) => return 1,
             None => {}
         }
-        if let Some(EvaluateError::Pair(_)) = cause.downcast_ref() {
-            return BAD_INPUT;
+        match evaluation {
+            Some(EvaluateError::Pair(_)) => return BAD_INPUT,
+            Some(EvaluateError::Modalities { .. } | EvaluateError::Generation(_)) => return MODEL,
+            _ => {}
         }
         if cause.is::<WriteError>() {
             return 1;
