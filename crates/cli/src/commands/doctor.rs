@@ -59,15 +59,18 @@ pub fn run(args: Args, output: &Output) -> Result<()> {
     for check in &checks {
         let verdict = if check.passes() { "ok  " } else { "FAIL" };
         let Check { name, difference, limit, milliseconds } = check;
-        text += &format!("{verdict} {name}: difference {difference:.1e} (limit {limit:.0e}), {milliseconds:.1} ms\n");
+        text += &format!(
+            "{verdict} {name}: difference {difference:.1e} (limit {limit:.0e}), {milliseconds:.1} ms\n"
+        );
     }
     text += &format!("{} checks, {failed} failed", checks.len());
     let list: Vec<_> = checks
         .iter()
         .map(|c| json!({ "name": c.name, "difference": c.difference, "limit": c.limit, "milliseconds": c.milliseconds, "passes": c.passes() }))
         .collect();
-    let facts: serde_json::Map<_, _> = facts.into_iter().map(|(name, value)| (name.to_string(), json!(value))).collect();
-    output.result(&text, json!({ "facts": facts, "checks": list, "failed": failed }));
+    let facts: serde_json::Map<_, _> =
+        facts.into_iter().map(|(name, value)| (name.to_string(), json!(value))).collect();
+    output.result(&text, json!({ "facts": facts, "checks": list, "failed": failed }))?;
     if failed > 0 {
         bail!("{failed} of {} checks failed on {}; use --device cpu", checks.len(), args.model.device);
     }
@@ -86,8 +89,11 @@ fn compare(reference: &EarthMapper, name: &str, device: &Device) -> Result<Vec<C
     other.tokenizer = other.tokenizer.fork(device);
     other.transformer = other.transformer.fork(device);
     let side = reference.tokenizer_config.picture_side;
-    let values: Vec<f32> = (0..3 * side * side).map(|i| ((i * 37 % 255) as f32 / 127.5 - 1.0) * ((i / side) as f32 * 0.1).sin()).collect();
-    let pictures = |device: &Device| Tensor::<4>::from_data(TensorData::new(values.clone(), [1, 3, side, side]), device);
+    let values: Vec<f32> = (0..3 * side * side)
+        .map(|i| ((i * 37 % 255) as f32 / 127.5 - 1.0) * ((i / side) as f32 * 0.1).sin())
+        .collect();
+    let pictures =
+        |device: &Device| Tensor::<4>::from_data(TensorData::new(values.clone(), [1, 3, side, side]), device);
     let mut checks = Vec::new();
     let mut check = |what: &str, limit: f64, expected: Tensor<1>, run: &dyn Fn() -> Tensor<1>| {
         let _warm = run().into_data();
@@ -105,7 +111,9 @@ fn compare(reference: &EarthMapper, name: &str, device: &Device) -> Result<Vec<C
     let expected = reference.tokenizer.features(pictures(&reference.device()));
     check("encode", 1e-3, flat(expected.clone()), &|| flat(other.tokenizer.features(pictures(device))));
     let tokens = reference.tokenizer.quantizer.encode(expected).0;
-    check("decode", 1e-3, flat(reference.tokenizer.decode(&tokens)), &|| flat(other.tokenizer.decode(&tokens)));
+    check("decode", 1e-3, flat(reference.tokenizer.decode(&tokens)), &|| {
+        flat(other.tokenizer.decode(&tokens))
+    });
 
     let whole = |model: &EarthMapper| {
         let inputs = model.tokenizer.quantizer.teacher_inputs(&tokens);
@@ -129,10 +137,15 @@ fn compare(reference: &EarthMapper, name: &str, device: &Device) -> Result<Vec<C
     check("forward", 1e-3, whole(reference), &|| whole(&other));
     check("cached steps against the whole sequence", 1e-3, whole(&other), &|| steps(&other));
 
-    let options = GenerationOptions { sampler: SamplerConfig::greedy(), guidance: Guidance::Constant(1.5), ..Default::default() };
+    let options = GenerationOptions {
+        sampler: SamplerConfig::greedy(),
+        guidance: Guidance::Constant(1.5),
+        ..Default::default()
+    };
     let greedy = |model: &EarthMapper| -> Tensor<1> {
         let condition = Condition::translation(model, tokens.clone(), Modality::Map, None);
-        let made = Translator::new(model).run(&[condition], &[1], &options, &mut |_| {}).expect("a valid request");
+        let made =
+            Translator::new(model).run(&[condition], &[1], &options, &mut |_| {}).expect("a valid request");
         let made = &made[0].tokens;
         let codes: Vec<f32> = (0..made.len()).flat_map(|k| made.scale(k)).map(|&code| code as f32).collect();
         let count = codes.len();
@@ -163,15 +176,23 @@ fn tiny(attention: AttentionKind, device: &Device) -> EarthMapper {
         residual_blocks: 1,
         ..Default::default()
     };
-    let adaptive_norm = if attention == AttentionKind::L2 { AdaptiveNorm::Shared } else { AdaptiveNorm::PerBlock };
-    let transformer = TransformerConfig { depth: 2, width: 64, heads: 4, attention, adaptive_norm, ..Default::default() };
+    let adaptive_norm =
+        if attention == AttentionKind::L2 { AdaptiveNorm::Shared } else { AdaptiveNorm::PerBlock };
+    let transformer =
+        TransformerConfig { depth: 2, width: 64, heads: 4, attention, adaptive_norm, ..Default::default() };
     let config = EarthMapperConfig { format: 1, name: "tiny".into(), transformer, ..Default::default() };
     EarthMapper::new(config, tokenizer, 5, device)
 }
 
 fn back_ends() -> Vec<&'static str> {
-    let built = [("cuda", cfg!(feature = "cuda")), ("vulkan", cfg!(feature = "vulkan")), ("metal", cfg!(feature = "metal"))];
-    std::iter::once("cpu").chain(built.into_iter().filter(|(_, built)| *built).map(|(name, _)| name)).collect()
+    let built = [
+        ("cuda", cfg!(feature = "cuda")),
+        ("vulkan", cfg!(feature = "vulkan")),
+        ("metal", cfg!(feature = "metal")),
+    ];
+    std::iter::once("cpu")
+        .chain(built.into_iter().filter(|(_, built)| *built).map(|(name, _)| name))
+        .collect()
 }
 
 fn processor() -> String {

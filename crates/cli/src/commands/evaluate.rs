@@ -6,7 +6,6 @@ use anyhow::Result;
 use earthmapper_geo::pairs::{PairFolder, PairOrder, PairSelection, PairSource};
 use earthmapper_lab::evaluate::{EvaluateOptions, evaluate};
 
-use crate::exit::BadInput;
 use crate::settings::{GenerationArgs, ModelArgs, Output, PlaceArgs, interrupt};
 
 /// Measure a model on pairs, beside a blank map and the tokenizer's ceiling
@@ -16,7 +15,7 @@ pub struct Args {
     #[arg(long, value_name = "DIR", env = "EARTHMAPPER_DATA_FOLDER")]
     data: PathBuf,
     /// The map is the left half.
-    #[arg(long, env = "EARTHMAPPER_MAP_LEFT")]
+    #[arg(long, value_parser = clap::builder::BoolishValueParser::new(), env = "EARTHMAPPER_MAP_LEFT")]
     map_left: bool,
     /// Which pairs by number, such as 1001..1096.
     #[arg(long, value_name = "RANGE", env = "EARTHMAPPER_PAIRS")]
@@ -28,14 +27,14 @@ pub struct Args {
     #[arg(long, value_name = "DIR", env = "EARTHMAPPER_OUT")]
     out: PathBuf,
     /// Replace files that are there.
-    #[arg(long, env = "EARTHMAPPER_OVERWRITE")]
+    #[arg(long, value_parser = clap::builder::BoolishValueParser::new(), env = "EARTHMAPPER_OVERWRITE")]
     overwrite: bool,
     /// Measure satellite → map only.
-    #[arg(long, env = "EARTHMAPPER_MAPS_ONLY")]
+    #[arg(long, value_parser = clap::builder::BoolishValueParser::new(), env = "EARTHMAPPER_MAPS_ONLY")]
     maps_only: bool,
     /// Pictures at once.
-    #[arg(long, default_value_t = 8, env = "EARTHMAPPER_BATCH_SIZE")]
-    batch_size: usize,
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=4096), env = "EARTHMAPPER_BATCH_SIZE")]
+    batch_size: u32,
     #[command(flatten)]
     place: PlaceArgs,
     /// Acts on both directions.
@@ -46,11 +45,9 @@ pub struct Args {
 }
 
 pub fn run(args: Args, output: &Output) -> Result<()> {
-    if args.batch_size == 0 {
-        return Err(BadInput("--batch-size must be above 0".into()).into());
-    }
     if args.out.join("evaluation.json").exists() && !args.overwrite {
-        let text = format!("{}: holds an evaluation already; pass --overwrite to replace it", args.out.display());
+        let text =
+            format!("{}: holds an evaluation already; pass --overwrite to replace it", args.out.display());
         return Err(anyhow::anyhow!(text));
     }
     let order = if args.map_left { PairOrder::MapSatellite } else { PairOrder::SatelliteMap };
@@ -62,11 +59,10 @@ pub fn run(args: Args, output: &Output) -> Result<()> {
     options.to_map = args.generation.options(&model.generation.to_map)?;
     options.to_satellite = args.generation.options(&model.generation.to_satellite)?;
     options.seed = args.generation.seed;
-    options.batch_size = args.batch_size;
+    options.batch_size = args.batch_size as usize;
     options.place = args.place.place()?;
     options.both_directions = !args.maps_only;
     let evaluated = evaluate(&model, &pairs, &options, output.progress(), &interrupt()?)?;
     evaluated.write(&args.out, args.overwrite)?;
-    output.result(&evaluated.evaluation.table(), serde_json::to_value(&evaluated.evaluation)?);
-    Ok(())
+    output.result(&evaluated.evaluation.table(), serde_json::to_value(&evaluated.evaluation)?)
 }
