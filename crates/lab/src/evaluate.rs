@@ -157,10 +157,12 @@ pub fn evaluate(
             return Err(EvaluateError::Interrupted { done: start, of: pairs.len() });
         }
         let indices: Vec<usize> = (start..(start + options.batch_size).min(pairs.len())).collect();
-        let read: Vec<_> = indices.iter().map(|&index| read_square(pairs, index, side)).collect::<Result<_, _>>()?;
+        let read: Vec<_> =
+            indices.iter().map(|&index| read_square(pairs, index, side)).collect::<Result<_, _>>()?;
         let photographs: Vec<Picture> = read.iter().map(|pair| pair.satellite.clone()).collect();
         let maps: Vec<Picture> = read.iter().map(|pair| pair.map.clone()).collect();
-        let seeds: Vec<u64> = indices.iter().map(|&index| derive_seed(options.seed, &[index as u64])).collect();
+        let seeds: Vec<u64> =
+            indices.iter().map(|&index| derive_seed(options.seed, &[index as u64])).collect();
 
         let began = Instant::now();
         let photograph_tokens = model.tokenizer.encode(to_tensor(&photographs, &device));
@@ -189,7 +191,13 @@ pub fn evaluate(
                 let scores = cycle.add(&back[i], &maps[i])?;
                 road = scores.roads.f1().map_or(String::new(), |f1| format!("{f1:.4}"));
             }
-            table.push_str(&format!("{},{:.3},{:.4},{:.4},{road}\n", pairs.name(index), own.psnr, own.ssim, own.rmse));
+            table.push_str(&format!(
+                "{},{:.3},{:.4},{:.4},{road}\n",
+                pairs.name(index),
+                own.psnr,
+                own.ssim,
+                own.rmse
+            ));
             if index % every == 0 && map_rows.len() < options.sheet_rows {
                 let uncertainty = grey(&made.uncertainty[i], side);
                 map_rows.push(vec![
@@ -211,14 +219,20 @@ pub fn evaluate(
             if index < options.diversity_pictures {
                 differences[0].push(diversity(model, &photograph_tokens.picture(i), Modality::Map, options)?);
                 if options.both_directions {
-                    differences[1].push(diversity(model, &map_tokens.picture(i), Modality::Satellite, options)?);
+                    differences[1].push(diversity(
+                        model,
+                        &map_tokens.picture(i),
+                        Modality::Satellite,
+                        options,
+                    )?);
                 }
             }
         }
         bar.update((start + indices.len()) as u64, indices.len() as u64, None);
     }
     bar.finish();
-    let mean = |values: &[f64]| (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64);
+    let mean =
+        |values: &[f64]| (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64);
     Ok(Evaluated {
         evaluation: Evaluation {
             model: model.config.name.clone(),
@@ -283,8 +297,9 @@ fn run(
     options: &EvaluateOptions,
     seeds: &[u64],
 ) -> Result<Generated, GenerationError> {
-    let conditions: Vec<Condition> =
-        (0..tokens.batch()).map(|i| Condition::translation(model, tokens.picture(i), target, options.place)).collect();
+    let conditions: Vec<Condition> = (0..tokens.batch())
+        .map(|i| Condition::translation(model, tokens.picture(i), target, options.place))
+        .collect();
     let generation = if target == Modality::Map { &options.to_map } else { &options.to_satellite };
     let mut made = Translator::new(model).run(&conditions, seeds, generation, &mut |_| {})?;
     Ok(made.remove(0))

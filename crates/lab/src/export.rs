@@ -19,7 +19,10 @@ use crate::train_tokenizer::TokenizerTraining;
 ///
 /// # Errors
 /// When the folder is none of these or something in it is damaged.
-pub fn open_tokenizer(folder: &Path, device: &Device) -> Result<(TokenizerConfig, MultiScaleTokenizer), TrainError> {
+pub fn open_tokenizer(
+    folder: &Path,
+    device: &Device,
+) -> Result<(TokenizerConfig, MultiScaleTokenizer), TrainError> {
     if folder.join("config.toml").is_file() {
         let config: TokenizerTraining = run_config(folder)?;
         let fresh = MultiScaleTokenizer::new(&config.tokenizer, &mut Init::new(0, device));

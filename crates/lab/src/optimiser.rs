@@ -266,7 +266,8 @@ mod tests {
 
     #[test]
     fn the_rate_warms_up_and_comes_down() {
-        let config = OptimiserConfig { learning_rate: 2.0, warm_up: 4, final_rate: 0.1, ..Default::default() };
+        let config =
+            OptimiserConfig { learning_rate: 2.0, warm_up: 4, final_rate: 0.1, ..Default::default() };
         assert_eq!(config.rate(0, 100), 0.5);
         assert_eq!(config.rate(3, 100), 2.0);
         assert!((config.rate(100, 100) - 0.2).abs() < 1e-9);

@@ -105,7 +105,9 @@ impl Session {
         let environment = Environment::current(&self.device_name, threads);
         match self.start {
             Start::Fresh => Ok((Run::create(&self.folder, config, &environment, Existing::Keep)?, None)),
-            Start::Overwrite => Ok((Run::create(&self.folder, config, &environment, Existing::Overwrite)?, None)),
+            Start::Overwrite => {
+                Ok((Run::create(&self.folder, config, &environment, Existing::Overwrite)?, None))
+            }
             Start::Resume => Run::resume(&self.folder, &environment),
         }
     }

@@ -36,9 +36,15 @@ const BATCH: usize = 8;
 impl StartFromData {
     /// Sets the linear path, when there is one, and the codebook of a tokenizer without autodiff; `pictures` are
     /// photograph, map, photograph, map …
-    pub fn apply(&self, mut tokenizer: MultiScaleTokenizer, pictures: &[Picture], seed: u64) -> MultiScaleTokenizer {
+    pub fn apply(
+        &self,
+        mut tokenizer: MultiScaleTokenizer,
+        pictures: &[Picture],
+        seed: u64,
+    ) -> MultiScaleTokenizer {
         let device = tokenizer.quantizer.codebook.val().device();
-        let batches: Vec<Tensor<4>> = pictures.chunks(BATCH).map(|pictures| to_tensor(pictures, &device)).collect();
+        let batches: Vec<Tensor<4>> =
+            pictures.chunks(BATCH).map(|pictures| to_tensor(pictures, &device)).collect();
         if let Some(linear) = tokenizer.linear.take() {
             tokenizer.linear = Some(self.principal_components(linear, &batches));
         }
@@ -71,7 +77,8 @@ impl StartFromData {
         let moments = moments.expect("at least one batch");
         let total = moments.clone().slice([size..size + 1, size..size + 1]).into_scalar::<f32>();
         let mean = moments.clone().slice([0..size, size..size + 1]).div_scalar(total);
-        let covariance = moments.slice([0..size, 0..size]).div_scalar(total) - mean.clone().matmul(mean.clone().transpose());
+        let covariance = moments.slice([0..size, 0..size]).div_scalar(total)
+            - mean.clone().matmul(mean.clone().transpose());
         let axes = leading_eigenvectors(covariance, latent);
         let into = axes.clone().transpose();
         let shift = into.clone().matmul(mean.clone()).neg().reshape([latent]);
@@ -91,7 +98,12 @@ impl StartFromData {
     /// Lloyd's passes over what the quantizer will meet. For rows that do not move with the codebook, the rows of each
     /// scale are what the coarser scales leave when nothing is lost to quantization; with several codes per position,
     /// half of the codebook then learns what the other half leaves of the same rows.
-    fn k_means(&self, mut tokenizer: MultiScaleTokenizer, batches: &[Tensor<4>], seed: u64) -> MultiScaleTokenizer {
+    fn k_means(
+        &self,
+        mut tokenizer: MultiScaleTokenizer,
+        batches: &[Tensor<4>],
+        seed: u64,
+    ) -> MultiScaleTokenizer {
         let mut random = ChaCha8Rng::seed_from_u64(derive_seed(seed, &[3]));
         let mut rows = Rows::default();
         for pictures in batches {
@@ -112,9 +124,10 @@ impl StartFromData {
                 codebook = rows.lloyd(&tokenizer, codebook, latent, &mut random);
             }
         }
-        tokenizer.quantizer.codebook = tokenizer.quantizer.codebook.map(|old| {
-            Tensor::from_data(TensorData::new(codebook, [vocabulary, latent]), &old.device())
-        });
+        tokenizer.quantizer.codebook = tokenizer
+            .quantizer
+            .codebook
+            .map(|old| Tensor::from_data(TensorData::new(codebook, [vocabulary, latent]), &old.device()));
         tokenizer
     }
 
@@ -160,7 +173,10 @@ impl Rows {
     /// The nearest code of each row.
     fn nearest(&self, tokenizer: &MultiScaleTokenizer, codebook: &[f32], latent: usize) -> Vec<usize> {
         let device = tokenizer.quantizer.codebook.val().device();
-        let codes = Tensor::<2>::from_data(TensorData::new(codebook.to_vec(), [codebook.len() / latent, latent]), &device);
+        let codes = Tensor::<2>::from_data(
+            TensorData::new(codebook.to_vec(), [codebook.len() / latent, latent]),
+            &device,
+        );
         let lengths = codes.clone().square().sum_dim(1).transpose();
         let chunks = self.values.chunks(Self::AT_ONCE * latent);
         chunks
@@ -216,7 +232,10 @@ impl Rows {
 }
 
 /// What the quantizer meets: per scale and depth the residual rows, the codes they go to, and the number of pictures.
-pub fn assignments(tokenizer: &MultiScaleTokenizer, features: Tensor<4>) -> Vec<(Vec<f32>, Vec<usize>, usize)> {
+pub fn assignments(
+    tokenizer: &MultiScaleTokenizer,
+    features: Tensor<4>,
+) -> Vec<(Vec<f32>, Vec<usize>, usize)> {
     let quantizer = &tokenizer.quantizer;
     let [pictures, ..] = features.dims();
     let mut reconstruction = features.zeros_like();
@@ -244,8 +263,10 @@ fn leading_eigenvectors(matrix: Tensor<2>, count: usize) -> Tensor<2> {
     let start: Vec<f32> = (0..size * count).map(|_| random.random_range(-1.0..1.0)).collect();
     let mut axes = Tensor::<2>::from_data(TensorData::new(start, [size, count]), &device);
     for _ in 0..60 {
-        let columns = matrix.clone().matmul(axes).transpose().try_into_vec_as::<f32>().expect("32-bit floats");
-        axes = Tensor::<2>::from_data(TensorData::new(orthonormal(columns, size), [count, size]), &device).transpose();
+        let columns =
+            matrix.clone().matmul(axes).transpose().try_into_vec_as::<f32>().expect("32-bit floats");
+        axes = Tensor::<2>::from_data(TensorData::new(orthonormal(columns, size), [count, size]), &device)
+            .transpose();
     }
     axes
 }

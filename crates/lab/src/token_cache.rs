@@ -160,7 +160,9 @@ impl TokenCache {
             }
             let read: Vec<_> = batch
                 .par_iter()
-                .map(|&index| self.pairs.read(index, &PictureLimits::default()).map(|pair| self.cut(cut, index, &pair)))
+                .map(|&index| {
+                    self.pairs.read(index, &PictureLimits::default()).map(|pair| self.cut(cut, index, &pair))
+                })
                 .collect();
             let mut pictures = Vec::new();
             for result in read {
@@ -180,7 +182,9 @@ impl TokenCache {
             }
             let encoded = self.tokenizer.encode(to_tensor(&pictures, &self.device));
             for pair in 0..pictures.len() / 2 {
-                tokens.push(PairTokens { pictures: [encoded.picture(2 * pair), encoded.picture(2 * pair + 1)] });
+                tokens.push(PairTokens {
+                    pictures: [encoded.picture(2 * pair), encoded.picture(2 * pair + 1)],
+                });
             }
         }
         Ok(Some(tokens))
@@ -190,7 +194,9 @@ impl TokenCache {
         let side = self.config.picture_side as u32;
         let (width, height) = (pair.satellite.width(), pair.satellite.height());
         let augmentation = match cut {
-            Cut::Augmented { config, seed, variant } => augmentation(seed, variant, index, &config, width, height),
+            Cut::Augmented { config, seed, variant } => {
+                augmentation(seed, variant, index, &config, width, height)
+            }
             Cut::Centred => crate::data::Augmentation::centred(width, height),
         };
         [augmentation.apply(&pair.satellite, side), augmentation.apply(&pair.map, side)]
@@ -203,7 +209,8 @@ impl TokenCache {
         let scales = self.config.sides.len();
         let bytes: Vec<Vec<u8>> = (0..scales)
             .map(|k| {
-                let codes = tokens.iter().flat_map(|pair| &pair.pictures).flat_map(|picture| picture.scale(k));
+                let codes =
+                    tokens.iter().flat_map(|pair| &pair.pictures).flat_map(|picture| picture.scale(k));
                 codes.flat_map(|code| code.to_le_bytes()).collect()
             })
             .collect();
@@ -230,13 +237,16 @@ impl TokenCache {
         let size = |k: usize| self.config.sides[k].pow(2) * depth;
         let count = scales[0].len() / (2 * size(0));
         let known = |code: &u32| (*code as usize) < self.config.vocabulary;
-        let whole = (0..scales.len()).all(|k| scales[k].len() == count * 2 * size(k) && scales[k].iter().all(known));
+        let whole =
+            (0..scales.len()).all(|k| scales[k].len() == count * 2 * size(k) && scales[k].iter().all(known));
         let picture = |index: usize| {
             let codes = (0..scales.len()).map(|k| scales[k][index * size(k)..(index + 1) * size(k)].to_vec());
             TokenPyramid::new(codes.collect(), 1, depth)
         };
         whole.then(|| {
-            (0..count).map(|pair| PairTokens { pictures: [picture(2 * pair), picture(2 * pair + 1)] }).collect()
+            (0..count)
+                .map(|pair| PairTokens { pictures: [picture(2 * pair), picture(2 * pair + 1)] })
+                .collect()
         })
     }
 }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use burn::module::Module;
 use burn::optim::GradientsAccumulator;
 use burn::tensor::{DType, Device, FloatDType, Int, Tensor, TensorData};
-use earthmapper::config::TrainedOn;
+use earthmapper::config::{Forcing, TrainedOn};
 use earthmapper::init::Init;
 use earthmapper::model::{FORMAT, GenerationDefaults};
 use earthmapper::pictures::from_tensor;
@@ -95,6 +95,13 @@ pub struct TransformerTraining {
     /// Probability that the place is hidden.
     #[serde(default = "tenth")]
     pub hide_place: f64,
+    /// With aligned forcing: probability that a pair is seen whole, as for inventing pairs; else one half is made from
+    /// the other.
+    #[serde(default = "tenth")]
+    pub joint_share: f64,
+    /// With aligned forcing: of the pairs that are translated, the share that goes from photograph to map.
+    #[serde(default = "half")]
+    pub to_map_share: f64,
     /// Label smoothing ε.
     #[serde(default)]
     pub label_smoothing: f64,
@@ -140,6 +147,10 @@ fn tenth() -> f64 {
     0.1
 }
 
+fn half() -> f64 {
+    0.5
+}
+
 fn unit() -> f64 {
     1.0
 }
@@ -159,13 +170,22 @@ impl TransformerTraining {
             return wrong("transformer", error.to_string());
         }
         if self.transformer.modalities != [Modality::Satellite, Modality::Map] {
-            return wrong("transformer.modalities", "training on pairs needs [\"satellite\", \"map\"]".into());
+            return wrong(
+                "transformer.modalities",
+                "training on pairs needs [\"satellite\", \"map\"]".into(),
+            );
         }
         let counts = [self.steps, self.log_every, self.validate_every, self.checkpoint_every, self.variants];
         if counts.contains(&0) || self.batch_size == 0 || self.accumulate == 0 {
             return wrong("steps, batch_size, accumulate, variants, *_every", "must be above zero".into());
         }
-        for (key, share) in [("hide_condition", self.hide_condition), ("hide_place", self.hide_place)] {
+        let shares = [
+            ("hide_condition", self.hide_condition),
+            ("hide_place", self.hide_place),
+            ("joint_share", self.joint_share),
+            ("to_map_share", self.to_map_share),
+        ];
+        for (key, share) in shares {
             if !(0.0..=1.0).contains(&share) {
                 return wrong(key, format!("{share} is not between 0 and 1"));
             }
@@ -194,7 +214,12 @@ impl Learner {
     }
 
     /// Fresh weights, for a checkpoint to be read into.
-    pub fn fresh(config: &TransformerTraining, tokenizer: &TokenizerConfig, features: Option<usize>, device: &Device) -> Self {
+    pub fn fresh(
+        config: &TransformerTraining,
+        tokenizer: &TokenizerConfig,
+        features: Option<usize>,
+        device: &Device,
+    ) -> Self {
         let mut init = Init::new(config.seed, device);
         let transformer = JointTransformer::new(&config.transformer, tokenizer, &mut init);
         let width = config.transformer.width();
@@ -230,7 +255,10 @@ pub fn train(config: &TransformerTraining, session: &Session) -> Result<Outcome,
     let validation = PairFolder::open(&config.data, &config.validation)?;
     let (tokenizer_config, tokenizer) = open_tokenizer(&config.tokenizer, &session.device)?;
     if config.augment.picture_side as usize != tokenizer_config.picture_side {
-        let problem = format!("is {}, the tokenizer's is {}", config.augment.picture_side, tokenizer_config.picture_side);
+        let problem = format!(
+            "is {}, the tokenizer's is {}",
+            config.augment.picture_side, tokenizer_config.picture_side
+        );
         return Err(TrainError::Config { key: "augment.picture_side", problem });
     }
     let dinov2 = match &config.semantic_infusion {
@@ -248,7 +276,9 @@ pub fn train(config: &TransformerTraining, session: &Session) -> Result<Outcome,
     let teacher = Teacher { config, tokenizer: &tokenizer, dinov2, device };
     tracing::info!("{}", teacher.says());
     let cache = run.folder().join("tokens");
-    let open = |pairs| TokenCache::new(&cache, pairs, &tokenizer, &tokenizer_config, &session.device, config.skip_limit);
+    let open = |pairs| {
+        TokenCache::new(&cache, pairs, &tokenizer, &tokenizer_config, &session.device, config.skip_limit)
+    };
     let (mut training, mut validation) = (open(training), open(validation));
 
     let mut optimiser = Optimiser::new(&config.optimiser, &learner);
@@ -283,7 +313,8 @@ pub fn train(config: &TransformerTraining, session: &Session) -> Result<Outcome,
             state = State { epoch: state.epoch + 1, used: 0, ..state };
             continue;
         }
-        let batch: Vec<&PairTokens> = order[state.used..state.used + size].iter().map(|&i| &tokens[i]).collect();
+        let batch: Vec<&PairTokens> =
+            order[state.used..state.used + size].iter().map(|&i| &tokens[i]).collect();
         state.used += size;
 
         let mut numbers = BTreeMap::new();
@@ -396,7 +427,8 @@ fn restore(
     let learner = load_module(learner, &file("learner.bpk")).map_err(&fail)?;
     average.set(load_module(average.module().clone(), &file("average.bpk")).map_err(&fail)?);
     // The history refers to the identities of the weights just read.
-    let optimiser = Optimiser::new(&config.optimiser, &learner).load(&file("optimiser.bpk")).map_err(&fail)?;
+    let optimiser =
+        Optimiser::new(&config.optimiser, &learner).load(&file("optimiser.bpk")).map_err(&fail)?;
     Ok((learner, average, optimiser, state))
 }
 
@@ -414,7 +446,8 @@ fn input_moments(tokenizer: &MultiScaleTokenizer, pairs: &[PairTokens]) -> (Vec<
 /// A transformer with the weights of a model, for fine-tuning.
 fn adopt(transformer: JointTransformer, model: &EarthMapper) -> Result<JointTransformer, TrainError> {
     let tensors = earthmapper::weights::collect(&model.transformer);
-    earthmapper::weights::apply(transformer, tensors, earthmapper::weights::Missing::Refuse)
+    // A model without aligned forcing can start one with it: only the embeddings of known pictures are fresh then.
+    earthmapper::weights::apply(transformer, tensors, earthmapper::weights::Missing::Keep)
         .map_err(|error| TrainError::Config { key: "from", problem: error.to_string() })
 }
 
@@ -422,8 +455,13 @@ impl Teacher<'_> {
     /// What is on and off, for the log.
     fn says(&self) -> String {
         match &self.config.semantic_infusion {
-            Some(infusion) => format!("semantic infusion: on, {:?} targets, σ = {}", infusion.targets, infusion.sigma),
-            None => "semantic infusion: off (no [semantic_infusion] with DINOv2 weights in the configuration)".into(),
+            Some(infusion) => {
+                format!("semantic infusion: on, {:?} targets, σ = {}", infusion.targets, infusion.sigma)
+            }
+            None => {
+                "semantic infusion: off (no [semantic_infusion] with DINOv2 weights in the configuration)"
+                    .into()
+            }
         }
     }
 
@@ -440,40 +478,58 @@ impl Teacher<'_> {
         parts: usize,
         numbers: &mut BTreeMap<String, f64>,
     ) -> Tensor<1> {
-        let mut groups: BTreeMap<Vec<usize>, Vec<(&PairTokens, Option<Place>)>> = BTreeMap::new();
+        let mut groups: BTreeMap<View, Vec<(&PairTokens, Option<Place>)>> = BTreeMap::new();
         for pair in pairs {
-            // Always three draws, so that one setting does not change what the others see.
-            let (hide, half, lost) = (random.random::<f64>(), random.random_range(0..2), random.random::<f64>());
-            let visible = if hide < self.config.hide_condition { vec![half] } else { vec![0, 1] };
-            let place = if lost < self.config.hide_place { None } else { self.config.place };
-            groups.entry(visible).or_default().push((pair, place));
+            // Always five draws, so that one setting does not change what the others see.
+            let draws: [f64; 5] = std::array::from_fn(|_| random.random());
+            let place = if draws[2] < self.config.hide_place { None } else { self.config.place };
+            groups.entry(self.view(draws)).or_default().push((pair, place));
         }
         let learner = match self.config.precision {
             Precision::F32 => learner.clone(),
             Precision::Bf16 => learner.clone().map(&mut ToBf16),
         };
         let mut total = Tensor::<1>::zeros([1], &self.device);
-        for (visible, group) in groups {
+        for (view, group) in groups {
             let share = group.len() as f64 / pairs.len() as f64;
             let (pairs, places): (Vec<_>, Vec<_>) = group.into_iter().unzip();
-            let seen = self.see(&learner.transformer, &pairs, &places, &visible, Some(drop_path));
+            let seen = self.see(&learner.transformer, &pairs, &places, &view, Some(drop_path));
             let loss = self.weighted(&seen).mul_scalar(share);
             add(numbers, "cross_entropy", &loss, parts);
             total = total + loss;
-            let infusion = self.config.semantic_infusion.as_ref().zip(self.dinov2.as_ref()).zip(learner.alignment.as_ref());
-            if let (Some(((infusion, dinov2), alignment)), 2) = (infusion, visible.len()) {
+            let infusion = self
+                .config
+                .semantic_infusion
+                .as_ref()
+                .zip(self.dinov2.as_ref())
+                .zip(learner.alignment.as_ref());
+            if let (Some(((infusion, dinov2), alignment)), 2) = (infusion, view.visible.len()) {
                 let targets: Vec<Vec<Tensor<3>>> = seen
                     .tokens
                     .iter()
                     .map(|tokens| targets(dinov2, self.tokenizer, tokens, infusion.targets))
                     .collect();
-                let loss = semantic_loss(alignment, seen.hidden.clone(), &targets).mul_scalar(infusion.sigma * share);
+                let loss = semantic_loss(alignment, seen.hidden.clone(), &targets)
+                    .mul_scalar(infusion.sigma * share);
                 add(numbers, "semantic", &loss, parts);
                 total = total + loss;
             }
         }
         add(numbers, "loss", &total, parts);
         total
+    }
+
+    /// How a pair is seen, from five draws in [0, 1) (the third is the place's).
+    fn view(&self, draws: [f64; 5]) -> View {
+        let [hide, half, _, joint, to_map] = draws;
+        let aligned = self.config.transformer.forcing == Forcing::Aligned;
+        if hide < self.config.hide_condition {
+            View { visible: vec![usize::from(half < 0.5)], guide: None }
+        } else if !aligned || joint < self.config.joint_share {
+            View { visible: vec![0, 1], guide: None }
+        } else {
+            View::towards(usize::from(to_map < self.config.to_map_share))
+        }
     }
 
     /// Mean cross-entropy with the modalities' weights, `[1]`.
@@ -493,9 +549,10 @@ impl Teacher<'_> {
         transformer: &JointTransformer,
         pairs: &[&PairTokens],
         places: &[Option<Place>],
-        visible: &[usize],
+        view: &View,
         drop_path: Option<&mut DropPath>,
     ) -> Seen {
+        let visible = &view.visible;
         let quantizer = &self.tokenizer.quantizer;
         let scales = quantizer.scales();
         let depth = quantizer.depth();
@@ -506,9 +563,19 @@ impl Teacher<'_> {
         let condition = transformer.geo_embedding.forward(places);
         let (device, dtype) = (condition.device(), condition.dtype());
         let like = |x: Tensor<3>| Tensor::<3>::from_data(x.into_data(), &device).cast(float(dtype));
-        let inputs: Vec<Vec<Tensor<3>>> =
-            tokens.iter().map(|tokens| quantizer.teacher_inputs(tokens).into_iter().map(like).collect()).collect();
-        let hidden = transformer.forward(visible, &inputs, condition.clone(), drop_path);
+        let inputs: Vec<Vec<Tensor<3>>> = tokens
+            .iter()
+            .map(|tokens| quantizer.teacher_inputs(tokens).into_iter().map(like).collect())
+            .collect();
+        let guides: Vec<(usize, Vec<Tensor<3>>)> = view
+            .guide
+            .iter()
+            .map(|modality| {
+                let features = quantizer.guide_inputs(&stack(modality));
+                (*modality, features.into_iter().map(like).collect())
+            })
+            .collect();
+        let hidden = transformer.forward(visible, &inputs, &guides, condition.clone(), drop_path);
         let normed = transformer.head_norm(hidden.clone(), condition);
         let [batch, length, width] = normed.dims();
         let rows = normed.reshape([batch * length, width]);
@@ -525,13 +592,16 @@ impl Teacher<'_> {
                 codes.iter().skip(level).step_by(depth).map(|&code| i64::from(code)).collect()
             };
             let chosen = (level > 0).then(|| {
-                let before: Vec<i64> = codes.chunks(depth).flat_map(|codes| &codes[..level]).map(|&c| i64::from(c)).collect();
+                let before: Vec<i64> =
+                    codes.chunks(depth).flat_map(|codes| &codes[..level]).map(|&c| i64::from(c)).collect();
                 let before = TensorData::new(before, [batch * length, level]);
-                let sum = quantizer.look_up(Tensor::<2, Int>::from_data(before, &device.clone().without_autodiff()));
+                let sum = quantizer
+                    .look_up(Tensor::<2, Int>::from_data(before, &device.clone().without_autodiff()));
                 Tensor::<2>::from_data(sum.into_data(), &device).cast(float(dtype))
             });
             let logits = transformer.logits(rows.clone(), chosen, level).cast(FloatDType::F32);
-            let target = Tensor::<1, Int>::from_data(TensorData::new(column(level), [batch * length]), &device);
+            let target =
+                Tensor::<1, Int>::from_data(TensorData::new(column(level), [batch * length]), &device);
             loss = loss + cross_entropy(logits, target, self.config.label_smoothing).div_scalar(depth as f64);
         }
         Seen {
@@ -544,7 +614,12 @@ impl Teacher<'_> {
     }
 
     /// Cross-entropy on pairs that were not learned from: in all, per modality, per scale, and of each half alone.
-    fn validate(&self, transformer: &JointTransformer, pairs: &[PairTokens], device: Device) -> BTreeMap<String, f64> {
+    fn validate(
+        &self,
+        transformer: &JointTransformer,
+        pairs: &[PairTokens],
+        device: Device,
+    ) -> BTreeMap<String, f64> {
         let plain = Teacher { config: self.config, tokenizer: self.tokenizer, dinov2: None, device };
         let mut numbers = BTreeMap::new();
         let batches: Vec<Vec<&PairTokens>> = pairs.chunks(8).map(|pairs| pairs.iter().collect()).collect();
@@ -554,19 +629,33 @@ impl Teacher<'_> {
             let mut put = |name: String, loss: Tensor<2>| {
                 *numbers.entry(name).or_insert(0.0) += share * f64::from(loss.mean().into_scalar::<f32>());
             };
-            let seen = plain.see(transformer, batch, &places, &[0, 1], None);
-            put("validation/loss".into(), plain.weighted(&seen).unsqueeze());
-            let losses = seen.per_modality();
+            let aligned = self.config.transformer.forcing == Forcing::Aligned;
+            let (losses, counts) = match aligned {
+                true => {
+                    let seen =
+                        [0, 1].map(|m| plain.see(transformer, batch, &places, &View::towards(m), None));
+                    (vec![seen[0].loss.clone(), seen[1].loss.clone()], seen[0].counts.clone())
+                }
+                false => {
+                    let whole = View { visible: vec![0, 1], guide: None };
+                    let seen = plain.see(transformer, batch, &places, &whole, None);
+                    (seen.per_modality(), seen.counts)
+                }
+            };
+            let weight = self.config.map_weight;
+            let loss = losses[0].clone().mean() + losses[1].clone().mean().mul_scalar(weight);
+            put("validation/loss".into(), loss.div_scalar(1.0 + weight).unsqueeze());
             for (modality, loss) in [Modality::Satellite, Modality::Map].into_iter().zip(losses) {
                 let mut start = 0;
-                for (k, &count) in seen.counts.iter().enumerate() {
+                for (k, &count) in counts.iter().enumerate() {
                     put(format!("validation/loss_{modality}/{k}"), loss.clone().narrow(1, start, count));
                     start += count;
                 }
                 put(format!("validation/loss_{modality}"), loss);
             }
             for (index, modality) in [Modality::Satellite, Modality::Map].into_iter().enumerate() {
-                let alone = plain.see(transformer, batch, &places, &[index], None);
+                let alone =
+                    plain.see(transformer, batch, &places, &View { visible: vec![index], guide: None }, None);
                 put(format!("validation/loss_{modality}_alone"), alone.loss);
             }
         }
@@ -597,6 +686,20 @@ pub fn assemble(
         generation: GenerationDefaults::default(),
         tokenizer,
         transformer,
+    }
+}
+
+/// How a pair is seen: which of its pictures stand in the sequence, and which one is known beside it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct View {
+    visible: Vec<usize>,
+    guide: Option<usize>,
+}
+
+impl View {
+    /// One picture made from the other.
+    fn towards(target: usize) -> Self {
+        Self { visible: vec![target], guide: Some(1 - target) }
     }
 }
 
@@ -656,7 +759,8 @@ fn sheet(model: &EarthMapper, known: &[PairTokens], place: Option<Place>) -> Pic
     let translator = Translator::new(model);
     let seeds: Vec<u64> = (0..pairs.len() as u64).collect();
     let truth = |modality: usize| {
-        let tokens = TokenPyramid::stack(&pairs.iter().map(|pair| &pair.pictures[modality]).collect::<Vec<_>>());
+        let tokens =
+            TokenPyramid::stack(&pairs.iter().map(|pair| &pair.pictures[modality]).collect::<Vec<_>>());
         from_tensor(model.tokenizer.decode(&tokens))
     };
     let made = |source: usize| {

@@ -6,11 +6,11 @@ use std::path::PathBuf;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
+use earthmapper::TokenizerConfig;
 use earthmapper::init::Init;
 use earthmapper::pictures::{from_tensor, to_tensor};
 use earthmapper::sampler::derive_seed;
 use earthmapper::tokenizer::{MultiScaleTokenizer, TokenPyramid};
-use earthmapper::TokenizerConfig;
 use earthmapper::weights::{self, Missing};
 use earthmapper_geo::pairs::{PairFolder, PairSelection, PairSource};
 use earthmapper_geo::picture::Picture;
@@ -26,9 +26,9 @@ use crate::nets::discriminator::{
 use crate::nets::lpips::Lpips;
 use crate::optimiser::{Average, Optimiser, OptimiserConfig, gradients_of, load_module, save_module};
 use crate::progress::Progress;
-use crate::start_from_data::{StartFromData, assignments};
 use crate::run::{Checkpoint, Run};
 use crate::session::{Outcome, Session, TrainError, checkpoint_error};
+use crate::start_from_data::{StartFromData, assignments};
 
 /// Weights of the losses.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -230,7 +230,9 @@ pub fn train(config: &TokenizerTraining, session: &Session) -> Result<Outcome, T
     let mut last_saved = step;
     let mut loader = PairLoader::start(folder, config.augment, config.loader, config.seed, state.position)?;
     let mut progress = Progress::start(session.progress, "pairs", step, config.steps);
-    for (name, used) in [("perceptual", perceptual.is_some()), ("adversarial", config.losses.adversarial.is_some())] {
+    for (name, used) in
+        [("perceptual", perceptual.is_some()), ("adversarial", config.losses.adversarial.is_some())]
+    {
         tracing::info!("{name} loss: {}", if used { "on" } else { "off" });
     }
     while step < config.steps {
@@ -406,7 +408,8 @@ impl Trainer {
         let features = self.tokenizer.features(target.clone());
         let quantized = self.tokenizer.quantizer.quantize(features, losses.beta);
         let hidden = self.tokenizer.decode_before_last(quantized.features.clone());
-        let reconstruct = |picture: Tensor<4>| reconstruction_loss(losses, perceptual, picture, target.clone());
+        let reconstruct =
+            |picture: Tensor<4>| reconstruction_loss(losses, perceptual, picture, target.clone());
         let picture = self.tokenizer.decode_last(hidden.clone(), quantized.features.clone());
         let reconstruction = reconstruct(picture.clone());
         let mut numbers = BTreeMap::new();
@@ -421,10 +424,7 @@ impl Trainer {
                 weight.grad(&loss.backward()).expect("the last convolution is part of both losses")
             };
             let judge = |picture: Tensor<4>| generator_loss(adversary.discriminator.forward(picture));
-            let weight = adaptive_weight(
-                gradient(reconstruct(last())),
-                gradient(judge(last())),
-            );
+            let weight = adaptive_weight(gradient(reconstruct(last())), gradient(judge(last())));
             let weight = f64::from(weight) * adversarial.weight;
             let judged = judge(picture.clone());
             numbers.insert("adversarial", scalar(&judged));
@@ -580,7 +580,9 @@ fn validate(
             squares[i % 2] += psnr(before, after);
         }
         if rows.len() < 8 {
-            let row = |i: usize| vec![pictures[i].clone(), decoded[i].clone(), pictures[i + 1].clone(), decoded[i + 1].clone()];
+            let row = |i: usize| {
+                vec![pictures[i].clone(), decoded[i].clone(), pictures[i + 1].clone(), decoded[i + 1].clone()]
+            };
             rows.extend((0..pictures.len()).step_by(2).map(row));
         }
     }

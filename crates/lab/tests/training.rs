@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use burn::tensor::Device;
+use earthmapper::config::Forcing;
 use earthmapper::guidance::Guidance;
 use earthmapper::sampler::SamplerConfig;
 use earthmapper::translator::{Condition, GenerationOptions, Translator};
@@ -137,14 +138,18 @@ fn a_killed_tokenizer_run_goes_on_as_if_never_killed() {
         if outcome == Outcome::Interrupted {
             // A process that dies leaves what it logged after its last checkpoint.
             use std::io::Write;
-            let mut log = std::fs::OpenOptions::new().append(true).open(broken.join("metrics.jsonl")).unwrap();
+            let mut log =
+                std::fs::OpenOptions::new().append(true).open(broken.join("metrics.jsonl")).unwrap();
             write!(log, "{{\"step\": 9, \"half").unwrap();
             let outcome = train_tokenizer::train(&config, &session(&broken, Start::Resume)).unwrap();
             assert_eq!(outcome, Outcome::Finished);
         }
         assert_eq!(numbers(&whole), numbers(&broken), "adversarial {adversarial}");
         assert_eq!(tokenizer_weights(&whole), tokenizer_weights(&broken));
-        let names = numbers(&whole).iter().flat_map(|line| line.as_object().unwrap().keys().cloned().collect::<Vec<_>>()).collect::<Vec<_>>();
+        let names = numbers(&whole)
+            .iter()
+            .flat_map(|line| line.as_object().unwrap().keys().cloned().collect::<Vec<_>>())
+            .collect::<Vec<_>>();
         for name in ["validation/psnr_map", "validation/code_use/2", "validation/dead_codes"] {
             assert!(names.iter().any(|known| known == name), "{name} is logged");
         }
@@ -202,15 +207,22 @@ fn two_pairs_are_learned_by_heart() {
     let data = temporary.path().join("data");
     pairs(&data, 2);
     let tokenizer = trained_tokenizer(temporary.path(), &data);
-    let mut config = transformer_training(&data, &tokenizer, 220);
+    for forcing in [Forcing::Sequence, Forcing::Aligned] {
+        learned_by_heart(temporary.path(), transformer_training(&data, &tokenizer, 300), forcing);
+    }
+}
+
+fn learned_by_heart(folder: &Path, mut config: TransformerTraining, forcing: Forcing) {
+    config.transformer.forcing = forcing;
+    (config.joint_share, config.to_map_share) = (0.0, 0.7);
     config.augment = Default::default();
     config.augment.picture_side = 16;
     (config.variants, config.accumulate, config.label_smoothing) = (1, 1, 0.0);
     (config.hide_condition, config.hide_place, config.transformer.drop_path) = (0.0, 0.0, 0.0);
-    (config.validate_every, config.checkpoint_every, config.log_every) = (220, 220, 20);
+    (config.validate_every, config.checkpoint_every, config.log_every) = (300, 300, 20);
     config.optimiser.learning_rate = 4e-3;
     config.optimiser.average_decay = 0.9;
-    let run = temporary.path().join("run");
+    let run = folder.join(format!("{forcing:?}"));
     train::train(&config, &session(&run, Start::Fresh)).unwrap();
     let losses: Vec<f64> = numbers(&run).iter().filter_map(|line| line["cross_entropy"].as_f64()).collect();
     assert!(losses[losses.len() - 1] < 0.1 * losses[0], "{losses:?}");
@@ -225,7 +237,7 @@ fn two_pairs_are_learned_by_heart() {
         let made = Translator::new(&model).run(&[condition], &[0], &options, &mut |_| {}).unwrap();
         let same = (0..3).flat_map(|k| made[0].tokens.scale(k).iter().zip(tokens[1].scale(k)));
         let wrong = same.filter(|(a, b)| a != b).count();
-        assert!(wrong <= 2, "{wrong} of 42 codes of map {index} are wrong");
+        assert!(wrong <= 2, "{forcing:?}: {wrong} of 42 codes of map {index} are wrong");
     }
 }
 

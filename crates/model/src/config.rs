@@ -112,7 +112,11 @@ impl TokenizerConfig {
             let want = finest * self.stride();
             return Err(wrong(
                 "picture_side",
-                format!("is {} but {finest} tokens of {} px make {want} px", self.picture_side, self.stride()),
+                format!(
+                    "is {} but {finest} tokens of {} px make {want} px",
+                    self.picture_side,
+                    self.stride()
+                ),
             ));
         }
         Ok(())
@@ -149,6 +153,19 @@ pub enum Activation {
     GeluTanh,
 }
 
+/// How a wholly known picture conditions the others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Forcing {
+    /// The paper's (Eq. 15): its tokens stand in the sequence and replace the model's own, scale by scale. The tokens of
+    /// a scale see the known picture up to the scale before; those of the first scale do not see it at all.
+    #[default]
+    Sequence,
+    /// Its features, at every scale's side, are added to the other pictures' tokens at the same place, and it is not in
+    /// the sequence: every scale sees all of it, at half the tokens. For pictures that lie on each other, as these do.
+    Aligned,
+}
+
 /// The joint transformer (Eq. 8–11). One dial, `depth`: width and heads follow unless they are given.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -173,6 +190,8 @@ pub struct TransformerConfig {
     pub norm_epsilon: f64,
     /// The pictures modelled jointly, in the order they stand in the sequence.
     pub modalities: Vec<Modality>,
+    /// How a wholly known picture conditions the others.
+    pub forcing: Forcing,
     /// Octaves of the coordinate encoding: angles times 2^0 … 2^(octaves − 1).
     pub place_octaves: usize,
 }
@@ -190,6 +209,7 @@ impl Default for TransformerConfig {
             drop_path: -1.0,
             norm_epsilon: 1e-6,
             modalities: vec![Modality::Satellite, Modality::Map],
+            forcing: Forcing::Sequence,
             place_octaves: 17,
         }
     }
@@ -226,7 +246,7 @@ impl TransformerConfig {
         if !(self.mlp_ratio > 0.0 && self.mlp_ratio <= 64.0) {
             return Err(wrong("mlp_ratio", "must be between 0 and 64"));
         }
-        if !(self.drop_path < 1.0) {
+        if self.drop_path.is_nan() || self.drop_path >= 1.0 {
             return Err(wrong("drop_path", "must be below 1"));
         }
         let mut seen = self.modalities.clone();

@@ -9,7 +9,9 @@ pub enum DeviceError {
     #[error("device {0:?} is unknown; use cpu, cuda, cuda:N, vulkan, metal or auto")]
     Unknown(String),
     /// The program was built without this back end.
-    #[error("this program was built without {0}; rebuild it with `cargo build --release --features {0}`, or use --device cpu")]
+    #[error(
+        "this program was built without {0}; rebuild it with `cargo build --release --features {0}`, or use --device cpu"
+    )]
     NotBuilt(&'static str),
 }
 

@@ -76,11 +76,13 @@ impl GeoEmbedding {
         let longitude = place.position().longitude().rem_euclid(360.0);
         [place.position().latitude(), longitude]
             .into_iter()
-            .flat_map(|degrees| (0..self.octaves).flat_map(move |octave| {
-                // Whole turns are taken off in degrees, where they are exact.
-                let angle = (degrees * f64::from(octave as u32).exp2()).rem_euclid(360.0).to_radians();
-                [angle.sin() as f32, angle.cos() as f32]
-            }))
+            .flat_map(|degrees| {
+                (0..self.octaves).flat_map(move |octave| {
+                    // Whole turns are taken off in degrees, where they are exact.
+                    let angle = (degrees * f64::from(octave as u32).exp2()).rem_euclid(360.0).to_radians();
+                    [angle.sin() as f32, angle.cos() as f32]
+                })
+            })
             .collect()
     }
 }

@@ -51,7 +51,14 @@ impl<'a> Init<'a> {
     }
 
     /// A convolution with the given stride and symmetric padding.
-    pub fn conv_with(&mut self, input: usize, output: usize, kernel: usize, stride: usize, pad: usize) -> Conv2d {
+    pub fn conv_with(
+        &mut self,
+        input: usize,
+        output: usize,
+        kernel: usize,
+        stride: usize,
+        pad: usize,
+    ) -> Conv2d {
         let padding = PaddingConfig2d::Explicit(pad, pad, pad, pad);
         let config = Conv2dConfig::new([input, output], [kernel, kernel]).with_stride([stride, stride]);
         let mut conv = config.with_padding(padding).init(self.device);
@@ -80,7 +87,9 @@ impl<'a> Init<'a> {
 
     /// Group normalisation with 32 groups, or the most that divide `channels`.
     pub fn group_norm(&mut self, channels: usize) -> GroupNorm {
-        GroupNormConfig::new(greatest_common_divisor(32, channels), channels).with_epsilon(1e-6).init(self.device)
+        GroupNormConfig::new(greatest_common_divisor(32, channels), channels)
+            .with_epsilon(1e-6)
+            .init(self.device)
     }
 
     fn uniform<const D: usize>(&mut self, shape: [usize; D], bound: f32) -> Param<Tensor<D>> {

@@ -59,7 +59,9 @@ pub enum ModelError {
         found: u32,
     },
     /// A file is not the one the folder was made with.
-    #[error("{path}: does not match SHA256SUMS; the file is damaged or foreign, fetch or export the model again")]
+    #[error(
+        "{path}: does not match SHA256SUMS; the file is damaged or foreign, fetch or export the model again"
+    )]
     Checksum {
         /// The file.
         path: PathBuf,
@@ -117,7 +119,12 @@ impl EarthMapper {
     ///
     /// # Panics
     /// When a configuration does not pass its `check`.
-    pub fn new(config: EarthMapperConfig, tokenizer_config: TokenizerConfig, seed: u64, device: &Device) -> Self {
+    pub fn new(
+        config: EarthMapperConfig,
+        tokenizer_config: TokenizerConfig,
+        seed: u64,
+        device: &Device,
+    ) -> Self {
         let mut init = Init::new(seed, device);
         let tokenizer = MultiScaleTokenizer::new(&tokenizer_config, &mut init);
         let transformer = JointTransformer::new(&config.transformer, &tokenizer_config, &mut init);
@@ -140,8 +147,11 @@ impl EarthMapper {
         config.transformer.check().map_err(|source| ModelError::Config { path: config_path, source })?;
         verify_checksums(folder)?;
         let generation_path = folder.join("generation.json");
-        let generation =
-            if generation_path.exists() { read_json(&generation_path)? } else { GenerationDefaults::default() };
+        let generation = if generation_path.exists() {
+            read_json(&generation_path)?
+        } else {
+            GenerationDefaults::default()
+        };
         let (tokenizer_config, tokenizer) = load_tokenizer(&folder.join("tokenizer"), device)?;
         let path = folder.join("model.safetensors");
         let tensors = read_weights(&path)?;
@@ -183,7 +193,10 @@ impl EarthMapper {
 ///
 /// # Errors
 /// As [`EarthMapper::load`].
-pub fn load_tokenizer(folder: &Path, device: &Device) -> Result<(TokenizerConfig, MultiScaleTokenizer), ModelError> {
+pub fn load_tokenizer(
+    folder: &Path,
+    device: &Device,
+) -> Result<(TokenizerConfig, MultiScaleTokenizer), ModelError> {
     if !folder.is_dir() {
         return Err(ModelError::NoFolder(folder.into()));
     }
@@ -193,8 +206,8 @@ pub fn load_tokenizer(folder: &Path, device: &Device) -> Result<(TokenizerConfig
     let path = folder.join("model.safetensors");
     let tensors = read_weights(&path)?;
     let fresh = MultiScaleTokenizer::new(&config, &mut Init::new(0, device));
-    let tokenizer =
-        weights::apply(fresh, tensors, Missing::Refuse).map_err(|source| ModelError::Weights { path, source })?;
+    let tokenizer = weights::apply(fresh, tensors, Missing::Refuse)
+        .map_err(|source| ModelError::Weights { path, source })?;
     Ok((config, tokenizer))
 }
 
@@ -269,7 +282,8 @@ fn read_json<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<T, ModelError>
     if !path.exists() {
         return Err(ModelError::MissingFile(path.into()));
     }
-    let text = std::fs::read_to_string(path).map_err(|source| ModelError::Io { path: path.into(), source })?;
+    let text =
+        std::fs::read_to_string(path).map_err(|source| ModelError::Io { path: path.into(), source })?;
     serde_json::from_str(&text).map_err(|source| ModelError::Parse { path: path.into(), source })
 }
 

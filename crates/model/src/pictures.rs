@@ -30,7 +30,8 @@ pub fn from_tensor(tensor: Tensor<4>) -> Vec<Picture> {
         .chunks(3 * plane)
         .map(|channels| {
             let byte = |value: f32| ((value + 1.0) * 127.5).round().clamp(0.0, 255.0) as u8;
-            let pixels = (0..plane).flat_map(|i| (0..3).map(move |c| byte(channels[c * plane + i]))).collect();
+            let pixels =
+                (0..plane).flat_map(|i| (0..3).map(move |c| byte(channels[c * plane + i]))).collect();
             Picture::new(width as u32, height as u32, pixels).expect("three bytes a pixel")
         })
         .collect()

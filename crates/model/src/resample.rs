@@ -66,7 +66,10 @@ pub fn resize(x: Tensor<4>, to: usize, how: Resize) -> Tensor<4> {
     let [batch, channels, ..] = x.dims();
     let narrow = x.reshape([batch * channels * from, from]).matmul(rows.clone().transpose());
     let narrow = narrow.reshape([batch * channels, from, to]);
-    rows.unsqueeze::<3>().expand([batch * channels, to, from]).matmul(narrow).reshape([batch, channels, to, to])
+    rows.unsqueeze::<3>()
+        .expand([batch * channels, to, from])
+        .matmul(narrow)
+        .reshape([batch, channels, to, to])
 }
 
 fn matrix(weights: Weights, from: usize, to: usize, device: &Device) -> Tensor<2> {
@@ -93,7 +96,10 @@ mod tests {
     #[test]
     fn area_of_a_ramp_is_its_local_mean() {
         let device = Device::flex();
-        let ramp = Tensor::<4>::from_data(TensorData::new((0..16).map(|v| v as f32).collect(), [1, 1, 4, 4]), &device);
+        let ramp = Tensor::<4>::from_data(
+            TensorData::new((0..16).map(|v| v as f32).collect(), [1, 1, 4, 4]),
+            &device,
+        );
         let small: Vec<f32> = resize(ramp, 2, Resize::Area).try_into_vec_as::<f32>().unwrap();
         assert_eq!(small, vec![2.5, 4.5, 10.5, 12.5]);
     }

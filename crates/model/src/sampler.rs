@@ -36,7 +36,10 @@ impl SamplerConfig {
             let mut sorted = logits.clone();
             let (_, threshold, _) = sorted.select_nth_unstable_by(self.top_k - 1, |a, b| b.total_cmp(a));
             let threshold = *threshold;
-            logits.iter_mut().filter(|logit| **logit < threshold).for_each(|logit| *logit = f32::NEG_INFINITY);
+            logits
+                .iter_mut()
+                .filter(|logit| **logit < threshold)
+                .for_each(|logit| *logit = f32::NEG_INFINITY);
         }
         let mut probabilities = softmax(&logits);
         if self.top_p > 0.0 && self.top_p < 1.0 {

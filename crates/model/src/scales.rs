@@ -19,7 +19,10 @@ impl Scales {
     /// When there is no side, a side is zero or the sides decrease: configurations are checked before
     /// ([`crate::config::TokenizerConfig::check`]).
     pub fn new(sides: &[usize]) -> Self {
-        assert!(!sides.is_empty() && sides[0] > 0, "a pyramid needs at least one scale with a side above zero");
+        assert!(
+            !sides.is_empty() && sides[0] > 0,
+            "a pyramid needs at least one scale with a side above zero"
+        );
         assert!(sides.windows(2).all(|pair| pair[0] <= pair[1]), "sides must not decrease: {sides:?}");
         Self { sides: sides.to_vec() }
     }

@@ -6,12 +6,15 @@ use earthmapper_geo::{Modality, Place};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use crate::config::Forcing;
 use crate::guidance::{self, Complexity, Guidance, KeyPointForce, KeyPoints};
 use crate::model::EarthMapper;
 use crate::sampler::{Sampler, SamplerConfig, entropy, softmax};
 use crate::tokenizer::{TokenPyramid, codes_tensor};
 
 /// What is known of one picture before generation.
+// There are a handful of these per picture; a box would buy nothing.
+#[allow(clippy::large_enum_variant)]
 #[derive(Clone, Debug)]
 pub enum Known {
     /// Nothing: every token is generated.
@@ -42,9 +45,17 @@ impl Condition {
     ///
     /// # Panics
     /// When the model has not two modalities with `target` among them.
-    pub fn translation(model: &EarthMapper, source: TokenPyramid, target: Modality, place: Option<Place>) -> Self {
+    pub fn translation(
+        model: &EarthMapper,
+        source: TokenPyramid,
+        target: Modality,
+        place: Option<Place>,
+    ) -> Self {
         let modalities = model.transformer.modalities();
-        assert!(modalities.len() == 2 && modalities.contains(&target), "a model of two modalities, {target} among them");
+        assert!(
+            modalities.len() == 2 && modalities.contains(&target),
+            "a model of two modalities, {target} among them"
+        );
         let mut source = Some(source);
         let known = modalities.iter().map(|&modality| match modality == target {
             true => Known::Nothing,
@@ -190,9 +201,14 @@ impl<'a> Translator<'a> {
         let transformer = &self.model.transformer;
         let quantizer = &self.model.tokenizer.quantizer;
         let device = self.model.device();
-        let visible: Vec<usize> = (0..tracks.len()).collect();
-        let targets: Vec<usize> = visible.iter().copied().filter(|&m| !tracks[m].source).collect();
-        let places: Vec<Option<Place>> = conditions.iter().map(|condition| condition.place.clone()).collect();
+        let targets: Vec<usize> = (0..tracks.len()).filter(|&m| !tracks[m].source).collect();
+        let aligned = self.model.config.transformer.forcing == Forcing::Aligned;
+        let visible: Vec<usize> = if aligned { targets.clone() } else { (0..tracks.len()).collect() };
+        let guides: Vec<(usize, Vec<Tensor<3>>)> = match aligned {
+            true => self.guides(&tracks),
+            false => Vec::new(),
+        };
+        let places: Vec<Option<Place>> = conditions.iter().map(|condition| condition.place).collect();
         let here = transformer.geo_embedding.forward(&places);
         let nowhere = transformer.geo_embedding.forward(&vec![None; conditions.len()]);
         let guided = options.guidance.needs_unconditional();
@@ -203,22 +219,31 @@ impl<'a> Translator<'a> {
             let count = transformer.scales().tokens(k);
             let inputs: Vec<Tensor<3>> = match k {
                 0 => Vec::new(),
-                _ => tracks.iter().map(|t| quantizer.next_input(k, t.reconstruction.clone())).collect(),
+                _ => {
+                    let input = |&m: &usize| quantizer.next_input(k, tracks[m].reconstruction.clone());
+                    visible.iter().map(input).collect()
+                }
             };
-            let hidden = transformer.step(&visible, &inputs, here.clone(), &mut cache);
+            let guides: Vec<_> =
+                guides.iter().map(|(modality, scales)| (*modality, scales[k].clone())).collect();
+            let hidden = transformer.step(&visible, &inputs, &guides, here.clone(), &mut cache);
             let free_hidden = guided.then(|| {
-                let inputs = if k == 0 { Vec::new() } else { targets.iter().map(|&m| inputs[m].clone()).collect() };
-                transformer.step(&targets, &inputs, nowhere.clone(), &mut free_cache)
+                let slots = visible.iter().enumerate().filter(|(_, m)| targets.contains(m));
+                let inputs: Vec<_> = slots.filter_map(|(slot, _)| inputs.get(slot).cloned()).collect();
+                transformer.step(&targets, &inputs, &[], nowhere.clone(), &mut free_cache)
             });
             // Forced first: the key points of a scale need the condition's tokens of the same scale.
             for track in tracks.iter_mut().filter(|track| track.source) {
                 let codes = forced(track, k);
-                let vectors = quantizer.look_up(codes_tensor(&codes, quantizer.depth(), &device));
-                track.reconstruction = quantizer.accumulate(k, track.reconstruction.clone(), vectors);
+                if !aligned {
+                    let vectors = quantizer.look_up(codes_tensor(&codes, quantizer.depth(), &device));
+                    track.reconstruction = quantizer.accumulate(k, track.reconstruction.clone(), vectors);
+                }
                 track.codes.push(codes);
             }
             for (slot, &m) in targets.iter().enumerate() {
-                let part = hidden.clone().narrow(1, m * count, count);
+                let place = visible.iter().position(|&visible| visible == m).expect("targets are visible");
+                let part = hidden.clone().narrow(1, place * count, count);
                 let normed = transformer.head_norm(part, here.clone());
                 let free = free_hidden.clone().map(|hidden| {
                     transformer.head_norm(hidden.narrow(1, slot * count, count), nowhere.clone())
@@ -237,8 +262,26 @@ impl<'a> Translator<'a> {
         Ok(tracks.into_iter().filter(|track| !track.source).map(finish).collect())
     }
 
+    /// The features of the wholly known pictures at every scale's side.
+    fn guides(&self, tracks: &[Track]) -> Vec<(usize, Vec<Tensor<3>>)> {
+        let sources = tracks.iter().filter(|track| track.source);
+        let features = sources.map(|track| {
+            let tokens = track.known.iter().map(|known| match known {
+                Known::All(tokens) => tokens,
+                _ => unreachable!("a source is wholly known"),
+            });
+            let tokens = TokenPyramid::stack(&tokens.collect::<Vec<_>>());
+            (track.modality, self.model.tokenizer.quantizer.guide_inputs(&tokens))
+        });
+        features.collect()
+    }
+
     /// Checks a batch and sets up its tracks.
-    fn tracks<'c>(&self, conditions: &'c [Condition], seeds: &[u64]) -> Result<Vec<Track<'c>>, GenerationError> {
+    fn tracks<'c>(
+        &self,
+        conditions: &'c [Condition],
+        seeds: &[u64],
+    ) -> Result<Vec<Track<'c>>, GenerationError> {
         if conditions.is_empty() || conditions.len() != seeds.len() {
             return Err(GenerationError::Count { conditions: conditions.len(), seeds: seeds.len() });
         }
@@ -298,7 +341,11 @@ impl<'a> Translator<'a> {
                     return wrong(format!("a mask of {} × {} px", hole.width(), hole.height()));
                 }
                 let expected = [1, quantizer.codebook.dims()[1], scales.finest(), scales.finest()];
-                if features.dims() == expected { Ok(()) } else { wrong(format!("features {:?}", features.dims())) }
+                if features.dims() == expected {
+                    Ok(())
+                } else {
+                    wrong(format!("features {:?}", features.dims()))
+                }
             }
         }
     }
@@ -468,7 +515,8 @@ impl<'a> Translator<'a> {
         let bits = |picture: earthmapper_geo::picture::Picture| {
             let mut histogram = [0u32; 256];
             for rgb in picture.rgb().as_chunks::<3>().0 {
-                let grey = (299 * u32::from(rgb[0]) + 587 * u32::from(rgb[1]) + 114 * u32::from(rgb[2])) / 1000;
+                let grey =
+                    (299 * u32::from(rgb[0]) + 587 * u32::from(rgb[1]) + 114 * u32::from(rgb[2])) / 1000;
                 histogram[grey as usize] += 1;
             }
             let total = histogram.iter().sum::<u32>() as f32;

@@ -144,10 +144,8 @@ pub fn apply<M: Module>(module: M, tensors: HostTensors, missing: Missing) -> Re
 
 /// Serialises tensors as safetensors.
 pub fn to_bytes(tensors: &HostTensors, storage: Storage) -> Vec<u8> {
-    let encoded: Vec<(&String, &Vec<usize>, Vec<u8>)> = tensors
-        .iter()
-        .map(|(name, tensor)| (name, &tensor.shape, encode(&tensor.values, storage)))
-        .collect();
+    let encoded: Vec<(&String, &Vec<usize>, Vec<u8>)> =
+        tensors.iter().map(|(name, tensor)| (name, &tensor.shape, encode(&tensor.values, storage))).collect();
     let dtype = match storage {
         Storage::F32 => Dtype::F32,
         Storage::F16 => Dtype::F16,
@@ -170,8 +168,9 @@ pub fn read(path: &Path) -> Result<HostTensors, WeightsError> {
     let file = SafeTensors::deserialize(&bytes).map_err(|error| format(error.to_string()))?;
     file.iter()
         .map(|(name, view)| {
-            let values = decode(view.data(), view.dtype())
-                .ok_or_else(|| format(format!("{name} holds {:?}, not 16- or 32-bit floats", view.dtype())))?;
+            let values = decode(view.data(), view.dtype()).ok_or_else(|| {
+                format(format!("{name} holds {:?}, not 16- or 32-bit floats", view.dtype()))
+            })?;
             Ok((name.to_string(), HostTensor { shape: view.shape().to_vec(), values }))
         })
         .collect()

@@ -1,16 +1,25 @@
 //! The promises of the transformer and of the generation loop, on a tiny model.
 
 use burn::tensor::{Device, Distribution, Tensor};
-use earthmapper::config::{AdaptiveNorm, AttentionKind};
+use earthmapper::config::{AdaptiveNorm, AttentionKind, Forcing};
 use earthmapper::guidance::{ComplexityGuidance, Guidance, KeyPointForce};
 use earthmapper::sampler::SamplerConfig;
 use earthmapper::translator::{Decode, GenerationError};
 use earthmapper::{
-    Condition, EarthMapper, EarthMapperConfig, GenerationOptions, Known, LonLat, Modality, Place, TokenPyramid,
-    TokenizerConfig, TransformerConfig, Translator,
+    Condition, EarthMapper, EarthMapperConfig, GenerationOptions, Known, LonLat, Modality, Place,
+    TokenPyramid, TokenizerConfig, TransformerConfig, Translator,
 };
 
 fn tiny(depth: usize, attention: AttentionKind, adaptive_norm: AdaptiveNorm) -> EarthMapper {
+    forced(depth, attention, adaptive_norm, Forcing::Sequence)
+}
+
+fn forced(
+    depth: usize,
+    attention: AttentionKind,
+    adaptive_norm: AdaptiveNorm,
+    forcing: Forcing,
+) -> EarthMapper {
     let tokenizer = TokenizerConfig {
         picture_side: 16,
         sides: vec![1, 2, 3, 4],
@@ -28,6 +37,7 @@ fn tiny(depth: usize, attention: AttentionKind, adaptive_norm: AdaptiveNorm) -> 
         heads: 4,
         attention,
         adaptive_norm,
+        forcing,
         ..Default::default()
     };
     let config = EarthMapperConfig { format: 1, name: "tiny".into(), transformer, ..Default::default() };
@@ -63,7 +73,7 @@ fn cached_steps_equal_the_whole_sequence() {
                     })
                     .collect();
                 let condition = transformer.geo_embedding.forward(&[place(), None]);
-                let whole = transformer.forward(&visible, &inputs, condition.clone(), None);
+                let whole = transformer.forward(&visible, &inputs, &[], condition.clone(), None);
                 let mut cache = transformer.cache();
                 let steps: Vec<Tensor<3>> = (0..4)
                     .map(|k| {
@@ -71,7 +81,7 @@ fn cached_steps_equal_the_whole_sequence() {
                             0 => Vec::new(),
                             _ => inputs.iter().map(|inputs| inputs[k - 1].clone()).collect(),
                         };
-                        transformer.step(&visible, &now, condition.clone(), &mut cache)
+                        transformer.step(&visible, &now, &[], condition.clone(), &mut cache)
                     })
                     .collect();
                 let worst = difference(whole, Tensor::cat(steps, 1));
@@ -92,7 +102,7 @@ fn no_token_sees_a_later_scale_and_all_see_their_own() {
     };
     let condition = transformer.geo_embedding.forward(&[None]);
     let base = inputs(pictures(1));
-    let before = transformer.forward(&[0, 1], &base, condition.clone(), None);
+    let before = transformer.forward(&[0, 1], &base, &[], condition.clone(), None);
     for changed in 1..scales.len() {
         // Only the last map token of scale `changed` gets another input.
         let mut other = base.clone();
@@ -103,7 +113,7 @@ fn no_token_sees_a_later_scale_and_all_see_their_own() {
             1 => last,
             _ => Tensor::cat(vec![old.narrow(1, 0, count - 1), last], 1),
         };
-        let after = transformer.forward(&[0, 1], &other, condition.clone(), None);
+        let after = transformer.forward(&[0, 1], &other, &[], condition.clone(), None);
         let start = scales.range(changed).start * 2;
         let coarser = difference(before.clone().narrow(1, 0, start), after.clone().narrow(1, 0, start));
         assert_eq!(coarser, 0.0, "scale {changed} leaks into coarser ones");
@@ -142,11 +152,36 @@ fn a_picture_does_not_depend_on_its_batch_or_its_order() {
             assert_eq!(together.len(), 1);
             assert_eq!(together[0].modality, Modality::Map);
             for i in [2, 0, 1] {
-                let alone = translator.run(&conditions[i..=i], &[5 + i as u64], &options, &mut |_| {}).unwrap();
+                let alone =
+                    translator.run(&conditions[i..=i], &[5 + i as u64], &options, &mut |_| {}).unwrap();
                 assert_eq!(alone[0].tokens, together[0].tokens.picture(i), "depth {depth}, picture {i}");
             }
         }
     }
+}
+
+#[test]
+fn aligned_forcing_sees_the_known_picture_and_nothing_of_the_batch() {
+    let model = forced(2, AttentionKind::L2, AdaptiveNorm::Shared, Forcing::Aligned);
+    let translator = Translator::new(&model);
+    let sources = source(&model, &pictures(3));
+    let options = GenerationOptions { sampler: SamplerConfig::greedy(), ..guided() };
+    let conditions: Vec<Condition> = sources.iter().map(to_map).collect();
+    let together = translator.run(&conditions, &[1, 1, 1], &options, &mut |_| {}).unwrap();
+    for (i, condition) in conditions.iter().enumerate() {
+        let alone = translator.run(std::slice::from_ref(condition), &[1], &options, &mut |_| {}).unwrap();
+        assert_eq!(alone[0].tokens, together[0].tokens.picture(i));
+    }
+    assert_ne!(together[0].tokens.picture(0), together[0].tokens.picture(1), "the picture matters");
+
+    // Even the very first scale sees all of the known picture.
+    let transformer = &model.transformer;
+    let here = transformer.geo_embedding.forward(&[None]);
+    let first = |tokens: &TokenPyramid| {
+        let guide = model.tokenizer.quantizer.guide_inputs(tokens)[0].clone();
+        transformer.step(&[1], &[], &[(0, guide)], here.clone(), &mut transformer.cache())
+    };
+    assert!(difference(first(&sources[0]), first(&sources[1])) > 1e-4);
 }
 
 #[test]
@@ -158,7 +193,8 @@ fn seeds_matter_and_repeat() {
         sampler: SamplerConfig { top_k: 0, top_p: 0.0, temperature: 1.0 },
         ..Default::default()
     };
-    let run = |seed| translator.run(std::slice::from_ref(&condition), &[seed], &options, &mut |_| {}).unwrap();
+    let run =
+        |seed| translator.run(std::slice::from_ref(&condition), &[seed], &options, &mut |_| {}).unwrap();
     assert_eq!(run(1)[0].tokens, run(1)[0].tokens);
     assert_ne!(run(1)[0].tokens, run(2)[0].tokens);
 }

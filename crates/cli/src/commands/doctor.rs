@@ -118,7 +118,7 @@ fn compare(reference: &EarthMapper, name: &str, device: &Device) -> Result<Vec<C
     let whole = |model: &EarthMapper| {
         let inputs = model.tokenizer.quantizer.teacher_inputs(&tokens);
         let condition = model.transformer.geo_embedding.forward(&[None]);
-        let hidden = model.transformer.forward(&[0, 1], &[inputs.clone(), inputs], condition, None);
+        let hidden = model.transformer.forward(&[0, 1], &[inputs.clone(), inputs], &[], condition, None);
         let count = hidden.shape().num_elements();
         hidden.reshape([count])
     };
@@ -128,7 +128,7 @@ fn compare(reference: &EarthMapper, name: &str, device: &Device) -> Result<Vec<C
         let mut cache = model.transformer.cache();
         let parts = (0..model.transformer.scales().len()).map(|k| {
             let now = if k == 0 { Vec::new() } else { vec![inputs[k - 1].clone(); 2] };
-            model.transformer.step(&[0, 1], &now, condition.clone(), &mut cache)
+            model.transformer.step(&[0, 1], &now, &[], condition.clone(), &mut cache)
         });
         let hidden = Tensor::cat(parts.collect(), 1);
         let count = hidden.shape().num_elements();

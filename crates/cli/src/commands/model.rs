@@ -161,13 +161,15 @@ fn import(args: &ImportArgs, output: &Output) -> Result<()> {
     let storage = args.storage.storage();
     let report = match &args.var {
         Some(var) => {
-            let (model, report) = import_var(&args.vae, var, &args.sides, args.heads, &device)?;
+            let name =
+                args.output.file_name().map_or("imported".into(), |name| name.to_string_lossy().into_owned());
+            let (model, report) = import_var(&args.vae, var, &args.sides, args.heads, &name, &device)?;
             let text = format!(
                 "# {}\n\nImported from VAR's weights; it must be trained on pairs.\n\n{report}\n",
                 model.config.name
             );
             model.save(&args.output, storage, &text)?;
-            report
+            report.to_string()
         }
         None => {
             let (config, tokenizer) = import_tokenizer(&args.vae, &args.sides, &device)?;

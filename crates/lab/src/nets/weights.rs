@@ -344,13 +344,14 @@ enum WrongFile {
 impl FileKind {
     /// Tells the format from a file's first bytes.
     fn of(head: &[u8]) -> Result<Self, WrongFile> {
-        if head.starts_with(b"PK") || head.first() == Some(&0x80) || head.get(257..262) == Some(b"ustar") {
-            return Ok(Self::PyTorch);
-        }
         // A safetensors file begins with the length of its JSON header in eight bytes, low byte first; a
         // header of less than 2³² bytes tells it from other files that have a brace in the ninth place.
+        // It comes first: such a length may well begin with the bytes that mark a pickle (0x80) or a ZIP archive.
         if head.len() >= 9 && head[8] == b'{' && head[4..8] == [0; 4] {
             return Ok(Self::Safetensors);
+        }
+        if head.starts_with(b"PK") || head.first() == Some(&0x80) || head.get(257..262) == Some(b"ustar") {
+            return Ok(Self::PyTorch);
         }
         if head.starts_with(b"version https://git-lfs") {
             return Err(WrongFile::Foreign("a Git LFS pointer"));

@@ -1,10 +1,10 @@
 //! The convolutional encoder and decoder of the tokenizer: VQGAN's, as VAR uses it.
 
 use burn::module::Module;
-use burn::nn::conv::Conv2d;
 use burn::nn::GroupNorm;
-use burn::tensor::activation::{silu, softmax};
+use burn::nn::conv::Conv2d;
 use burn::tensor::Tensor;
+use burn::tensor::activation::{silu, softmax};
 
 use crate::config::TokenizerConfig;
 use crate::init::Init;

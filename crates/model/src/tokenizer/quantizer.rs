@@ -72,7 +72,8 @@ impl ResidualQuantizer {
         let mut codes = Vec::with_capacity(self.depth);
         for _ in 0..self.depth {
             // ‖r − c‖² without ‖r‖², which does not change the order.
-            let distances = lengths.clone() - rest.clone().matmul(codebook.clone().transpose()).mul_scalar(2.0);
+            let distances =
+                lengths.clone() - rest.clone().matmul(codebook.clone().transpose()).mul_scalar(2.0);
             let code = distances.argmin(1);
             rest = rest - codebook.clone().select(0, code.clone().squeeze_dim::<1>(1));
             codes.push(code);
@@ -149,6 +150,13 @@ impl ResidualQuantizer {
         (1..self.scales.len()).map(|k| self.next_input(k, reconstructions[k - 1].clone())).collect()
     }
 
+    /// A whole reconstruction at every scale's side, `[batch, tokens, latent]` each: how a known picture conditions the
+    /// others when forcing is aligned.
+    pub fn guide_inputs(&self, tokens: &TokenPyramid) -> Vec<Tensor<3>> {
+        let whole = self.reconstructions(tokens).pop().expect("at least one scale");
+        (0..self.scales.len()).map(|k| self.next_input(k, whole.clone())).collect()
+    }
+
     /// Quantizes with gradients, for training the tokenizer: VQ-VAE's codebook and commitment terms, weighted 1 and
     /// `beta`, mean over the scales; gradients pass straight through to the features.
     pub fn quantize(&self, features: Tensor<4>, beta: f64) -> Quantized {
@@ -172,18 +180,25 @@ impl ResidualQuantizer {
         }
     }
 
-    /// Which φ scale `k` uses: the one whose tick is nearest to the scale's relative position.
+    /// Which φ scale `k` uses.
     fn phi_index(&self, k: usize) -> usize {
-        let count = self.phi.len();
-        let margin = if count == 4 { 1.0 / 3.0 } else { 0.5 } / count as f64;
-        let position = k as f64 / (self.scales.len() - 1).max(1) as f64;
-        // The middle scale of an odd number lies between two ticks; rounding in just this order picks the reference's.
-        let step = ((1.0 - margin) - margin) / (count - 1).max(1) as f64;
-        let tick = |i: usize| if count > 1 && i == count - 1 { 1.0 - margin } else { i as f64 * step + margin };
-        (0..count)
-            .min_by(|&a, &b| (tick(a) - position).abs().total_cmp(&(tick(b) - position).abs()))
-            .expect("at least one φ")
+        nearest_tick(k, self.scales.len(), self.phi.len())
     }
+}
+
+/// The one of `count` evenly spaced ticks that is nearest to the relative position of scale `k` of `scales`.
+///
+/// Scales often stand exactly between two ticks (scales 2 and 7 of the published ten), so that rounding decides: the
+/// order of operations is that of the reference's `numpy.linspace` and `argmin`.
+fn nearest_tick(k: usize, scales: usize, count: usize) -> usize {
+    let start = if count == 4 { 1.0 / 3.0 } else { 0.5 } / count as f64;
+    let stop = 1.0 - start;
+    let step = (stop - start) / (count - 1).max(1) as f64;
+    let tick = |i: usize| if i > 0 && i == count - 1 { stop } else { i as f64 * step + start };
+    let position = k as f64 / (scales - 1).max(1) as f64;
+    (0..count)
+        .min_by(|&a, &b| (tick(a) - position).abs().total_cmp(&(tick(b) - position).abs()))
+        .expect("at least one φ")
 }
 
 /// `[batch, latent, side, side]` → `[batch · side², latent]`.
@@ -202,4 +217,18 @@ fn rows_to_map(rows: Tensor<2>, batch: usize, side: usize) -> Tensor<4> {
 pub(crate) fn codes_tensor(codes: &[u32], depth: usize, device: &burn::tensor::Device) -> Tensor<2, Int> {
     let values: Vec<i64> = codes.iter().map(|&code| i64::from(code)).collect();
     Tensor::from_data(TensorData::new(values, [codes.len() / depth, depth]), device)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::nearest_tick;
+
+    #[test]
+    fn scales_between_two_ticks_go_where_the_reference_puts_them() {
+        let ticks = |scales, count| (0..scales).map(|k| nearest_tick(k, scales, count)).collect::<Vec<_>>();
+        assert_eq!(ticks(10, 4), [0, 0, 1, 1, 1, 2, 2, 3, 3, 3]);
+        assert_eq!(ticks(5, 4), [0, 1, 2, 2, 3]);
+        assert_eq!(ticks(1, 4), [0]);
+        assert_eq!(ticks(3, 1), [0, 0, 0]);
+    }
 }

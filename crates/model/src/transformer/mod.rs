@@ -16,11 +16,11 @@ pub use block::{Block, DropPath};
 use block::{View, modulate, modulation, split};
 use burn::module::{Module, Param};
 use burn::nn::Linear;
-use burn::tensor::{Device, Tensor, TensorData};
 use burn::tensor::activation::{gelu, silu};
+use burn::tensor::{Device, Tensor, TensorData};
 use earthmapper_geo::Modality;
 
-use crate::config::{AdaptiveNorm, TokenizerConfig, TransformerConfig};
+use crate::config::{AdaptiveNorm, Forcing, TokenizerConfig, TransformerConfig};
 use crate::geo_embedding::GeoEmbedding;
 use crate::init::Init;
 use crate::scales::Scales;
@@ -67,6 +67,8 @@ pub struct JointTransformer {
     /// The coordinate encoder, which gives the condition.
     pub geo_embedding: GeoEmbedding,
     word_embedding: Linear,
+    /// One embedding of a known picture per modality; only when forcing is aligned.
+    guides: Vec<Linear>,
     /// `[tokens of one picture, width]`; every modality uses the same positions.
     position: Param<Tensor<2>>,
     /// `[tokens of the first scale, width]`.
@@ -103,6 +105,12 @@ impl JointTransformer {
         Self {
             geo_embedding: GeoEmbedding::new(width, config.place_octaves, init),
             word_embedding: init.linear(latent, width, deviation),
+            guides: match config.forcing {
+                Forcing::Sequence => Vec::new(),
+                Forcing::Aligned => {
+                    config.modalities.iter().map(|_| init.linear(latent, width, deviation)).collect()
+                }
+            },
             position: init.normal([scales.total(), width], deviation),
             start_position: init.normal([scales.tokens(0), width], deviation),
             level: init.normal([scales.len(), width], deviation),
@@ -139,21 +147,25 @@ impl JointTransformer {
     /// # Shapes
     /// - `visible`: indices of the modalities in the sequence, rising
     /// - `inputs`: per visible modality, the inputs of scales 1 … K − 1 `[batch, tokens, latent]`
+    /// - `guides`: wholly known modalities that are not in the sequence, with their features at every scale's side
+    ///   `[batch, tokens, latent]`; only when forcing is aligned
     /// - `condition`: `[batch, width]`
     /// - output: `[batch, visible · tokens, width]`, per scale the tokens of each visible modality
     pub fn forward(
         &self,
         visible: &[usize],
         inputs: &[Vec<Tensor<3>>],
+        guides: &[(usize, Vec<Tensor<3>>)],
         condition: Tensor<2>,
         mut drop_path: Option<&mut DropPath>,
     ) -> Tensor<3> {
         let mut parts = Vec::new();
         let mut ends = Vec::new();
         for k in 0..self.scales.len() {
+            let guide = self.guide(guides.iter().map(|(modality, scales)| (*modality, scales[k].clone())));
             for (slot, &modality) in visible.iter().enumerate() {
                 let input = (k > 0).then(|| inputs[slot][k - 1].clone());
-                parts.push(self.embed(k, modality, input, &condition));
+                parts.push(self.embed(k, modality, input, &guide, &condition));
             }
             ends.push(self.scales.range(k).end * visible.len());
         }
@@ -173,19 +185,22 @@ impl JointTransformer {
 
     /// Hidden states of the next scale, before the head: `[batch, visible · tokens, width]`.
     ///
-    /// `inputs` holds, per visible modality, `[batch, tokens, latent]`; it is empty for scale 0. The cache moves on by
+    /// `inputs` holds, per visible modality, `[batch, tokens, latent]`; it is empty for scale 0. `guides` are the known
+    /// modalities' features at this scale's side. The cache moves on by
     /// one scale; `visible` and the batch must stay the same from step to step.
     pub fn step(
         &self,
         visible: &[usize],
         inputs: &[Tensor<3>],
+        guides: &[(usize, Tensor<3>)],
         condition: Tensor<2>,
         cache: &mut KvCache,
     ) -> Tensor<3> {
         let k = cache.scales;
+        let guide = self.guide(guides.iter().cloned());
         let parts = visible.iter().enumerate().map(|(slot, &modality)| {
             let input = (k > 0).then(|| inputs[slot].clone());
-            self.embed(k, modality, input, &condition)
+            self.embed(k, modality, input, &guide, &condition)
         });
         let mut x = Tensor::cat(parts.collect(), 1);
         let shared = self.shared(&condition);
@@ -224,24 +239,34 @@ impl JointTransformer {
     /// # Panics
     /// When there are not as many means and deviations as latent channels.
     pub fn standardise_inputs(mut self, means: &[f32], deviations: &[f32]) -> Self {
-        let [latent, width] = self.word_embedding.weight.dims();
-        assert!(means.len() == latent && deviations.len() == latent, "one mean and deviation per latent channel");
-        let column = |values: Vec<f32>, device: &Device| {
-            Tensor::<2>::from_data(TensorData::new(values, [latent, 1]), device)
-        };
-        let old = self.word_embedding.weight.val().detach();
-        let device = old.device();
-        let weight = old * column(deviations.iter().map(|d| 1.0 / d.max(1e-6)).collect(), &device);
-        let shift = (weight.clone() * column(means.to_vec(), &device)).sum_dim(0).reshape([width]);
-        let bias = self.word_embedding.bias.as_ref().map(|bias| bias.val().detach() - shift);
-        self.word_embedding.weight = Param::from_tensor(weight.detach());
-        self.word_embedding.bias = bias.map(|bias| Param::from_tensor(bias.detach()));
+        let [latent, _] = self.word_embedding.weight.dims();
+        assert!(
+            means.len() == latent && deviations.len() == latent,
+            "one mean and deviation per latent channel"
+        );
+        self.word_embedding = standardised(self.word_embedding, means, deviations);
+        self.guides = self.guides.into_iter().map(|guide| standardised(guide, means, deviations)).collect();
         self
     }
 
+    /// Sum of the embeddings of known pictures, `[batch, tokens, width]`.
+    ///
+    /// # Panics
+    /// When there is one but forcing is not aligned.
+    fn guide(&self, known: impl Iterator<Item = (usize, Tensor<3>)>) -> Option<Tensor<3>> {
+        known.map(|(modality, features)| self.guides[modality].forward(features)).reduce(|a, b| a + b)
+    }
+
     /// Input embeddings of one modality at scale `k`: the start token from the condition, or the word embedding of the
-    /// running reconstruction; plus position, level and modality.
-    fn embed(&self, k: usize, modality: usize, input: Option<Tensor<3>>, condition: &Tensor<2>) -> Tensor<3> {
+    /// running reconstruction; plus known pictures, position, level and modality.
+    fn embed(
+        &self,
+        k: usize,
+        modality: usize,
+        input: Option<Tensor<3>>,
+        guide: &Option<Tensor<3>>,
+        condition: &Tensor<2>,
+    ) -> Tensor<3> {
         let range = self.scales.range(k);
         let width = self.level.dims()[1];
         let place = self.position.val().narrow(0, range.start, range.len())
@@ -255,10 +280,30 @@ impl JointTransformer {
                 condition.clone().reshape([batch, 1, width]) + start
             }
         };
-        words + place.unsqueeze::<3>()
+        let words = words + place.unsqueeze::<3>();
+        match guide {
+            Some(guide) => words + guide.clone(),
+            None => words,
+        }
     }
 
     fn shared(&self, condition: &Tensor<2>) -> Option<Tensor<2>> {
         self.shared_modulation.as_ref().map(|linear| linear.forward(silu(condition.clone())))
     }
+}
+
+/// A linear layer that does to x what the given one does to (x − mean) ÷ deviation.
+fn standardised(mut linear: Linear, means: &[f32], deviations: &[f32]) -> Linear {
+    let [inputs, outputs] = linear.weight.dims();
+    let old = linear.weight.val().detach();
+    let column = |values: Vec<f32>, device: &Device| {
+        Tensor::<2>::from_data(TensorData::new(values, [inputs, 1]), device)
+    };
+    let device = old.device();
+    let weight = old * column(deviations.iter().map(|d| 1.0 / d.max(1e-6)).collect(), &device);
+    let shift = (weight.clone() * column(means.to_vec(), &device)).sum_dim(0).reshape([outputs]);
+    let bias = linear.bias.as_ref().map(|bias| bias.val().detach() - shift);
+    linear.weight = Param::from_tensor(weight.detach());
+    linear.bias = bias.map(|bias| Param::from_tensor(bias.detach()));
+    linear
 }
