@@ -32,14 +32,14 @@ pub struct Args {
     #[arg(long, value_name = "DIR", env = "EARTHMAPPER_OUT")]
     out: PathBuf,
     /// Replace files that are there.
-    #[arg(long, env = "EARTHMAPPER_OVERWRITE")]
+    #[arg(long, value_parser = clap::builder::BoolishValueParser::new(), env = "EARTHMAPPER_OVERWRITE")]
     overwrite: bool,
     /// Measure satellite → map only.
-    #[arg(long, env = "EARTHMAPPER_MAPS_ONLY")]
+    #[arg(long, value_parser = clap::builder::BoolishValueParser::new(), env = "EARTHMAPPER_MAPS_ONLY")]
     maps_only: bool,
     /// Pictures at once.
-    #[arg(long, default_value_t = 8, env = "EARTHMAPPER_BATCH_SIZE")]
-    batch_size: usize,
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=4096), env = "EARTHMAPPER_BATCH_SIZE")]
+    batch_size: u32,
     /// Also write a model card, README.md, with what this run folder says about the training.
     #[arg(long, value_name = "DIR", conflicts_with = "grid", env = "EARTHMAPPER_FROM_RUN")]
     from_run: Option<PathBuf>,
@@ -75,9 +75,6 @@ const FILES: [&str; 6] = [
 const GRID_FILES: [&str; 2] = ["grid.json", "grid.md"];
 
 pub fn run(args: Args, output: &Output) -> Result<()> {
-    if args.batch_size == 0 {
-        return Err(BadInput("--batch-size must be above 0".into()).into());
-    }
     // Before the work rather than after it.
     std::fs::create_dir_all(&args.out).map_err(|error| anyhow::anyhow!("{}: {error}", args.out.display()))?;
     let files = if args.grid.is_some() { &GRID_FILES[..] } else { &FILES[..] };
@@ -115,7 +112,7 @@ fn options(args: &Args, model: &EarthMapper) -> Result<EvaluateOptions> {
     options.generation.to_map = args.generation.options(&model.generation.to_map)?;
     options.generation.to_satellite = args.generation.options(&model.generation.to_satellite)?;
     options.seed = args.generation.seed;
-    options.batch_size = args.batch_size;
+    options.batch_size = args.batch_size as usize;
     options.place = args.place.place()?;
     options.directions = if args.maps_only { Directions::ToMap } else { Directions::Both };
     Ok(options)
