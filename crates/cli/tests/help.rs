@@ -32,7 +32,7 @@ fn help_is_as_it_was() {
     let mut changed = Vec::new();
     for command in COMMANDS {
         let help = workshop.run(&format!("{command} --help")).succeeded().stdout;
-        let name = if command.is_empty() { "earthmapper".into() } else { command.replace(' ', "-") };
+        let name = if command.is_empty() { "earthmapper".to_owned() } else { command.replace(' ', "-") };
         let path = folder.join(format!("{name}.txt"));
         if update {
             std::fs::write(&path, &help).unwrap();

@@ -55,7 +55,7 @@ fn png_header(width: u32, height: u32) -> Vec<u8> {
     let mut header = [width.to_be_bytes(), height.to_be_bytes()].concat();
     header.extend([8, 2, 0, 0, 0]);
     let mut file = b"\x89PNG\r\n\x1a\n".to_vec();
-    for (name, data) in [(b"IHDR", &header[..]), (b"IDAT", &[]), (b"IEND", &[])] {
+    for (name, data) in [(b"IHDR", header.as_slice()), (b"IDAT", [].as_slice()), (b"IEND", [].as_slice())] {
         let named = [name.as_slice(), data].concat();
         file.extend((data.len() as u32).to_be_bytes());
         file.extend(&named);
@@ -66,7 +66,7 @@ fn png_header(width: u32, height: u32) -> Vec<u8> {
 
 /// CRC-32 as PNG uses it.
 fn checksum(bytes: &[u8]) -> u32 {
-    let step = |sum: u32, _| if sum & 1 == 1 { 0xedb8_8320 ^ (sum >> 1) } else { sum >> 1 };
+    let step = |sum: u32, _: i32| if sum & 1 == 1 { 0xedb8_8320 ^ (sum >> 1) } else { sum >> 1 };
     !bytes.iter().fold(u32::MAX, |sum, byte| (0..8).fold(sum ^ u32::from(*byte), step))
 }
 
@@ -203,19 +203,29 @@ fn flags_that_make_no_sense() {
         "translate good.png out/made.png --to map --greedy --top-k 3",
         "train tokenizer -c a.toml --run out/run --resume --overwrite",
     ] {
-        let finished = workshop.run(arguments);
-        assert_eq!((finished.code, finished.stdout.as_str()), (2, ""), "{arguments}: {}", finished.stderr);
+        misused(&workshop, arguments);
     }
     // Found out only after reading the flags, but wrong flags all the same.
     for arguments in [
         "translate good.png out/made.png --to map --model model --device tpu",
-        "outpaint good.png out/made.png --as map --model model",
-        "generate out/made.png out/made.png --model model",
         "translate good.png out/made.png --to map --model model --entropy out/made.png",
         "translate good.png out/made.png --to map --model model --temperature 0",
+        "translate good.png out/made.png --to map --model model --samples 0",
+        "outpaint good.png out/made.png --as map --model model",
+        "generate out/made.png out/made.png --model model",
     ] {
-        workshop.refuses(arguments, 2, "");
+        misused(&workshop, arguments);
     }
+}
+
+/// Checks that the program says that its flags are wrong, on stderr, and does nothing.
+#[track_caller]
+fn misused(workshop: &Workshop, arguments: &str) {
+    let before = support::contents(&workshop.path("."));
+    let Finished { code, stdout, stderr } = workshop.run(arguments);
+    assert_eq!((code, stdout.as_str()), (2, ""), "{arguments}: {stderr}");
+    assert!(!stderr.is_empty(), "{arguments}: says nothing");
+    assert!(before == support::contents(&workshop.path(".")), "{arguments}: left something behind");
 }
 
 #[test]
