@@ -103,7 +103,7 @@ pub fn run(args: Args, output: &Output) -> Result<()> {
         atomic_write(&args.out.join("README.md"), card.as_bytes(), args.overwrite)?;
     }
     let text = format!("{}\n{}", evaluation.table(), evaluation.notes().trim_end());
-    output.result(&text, serde_json::to_value(evaluation)?);
+    output.result(&text, serde_json::to_value(evaluation)?)?;
     Ok(())
 }
 
@@ -130,7 +130,7 @@ fn run_grid(
     let json = serde_json::to_string_pretty(&report)? + "\n";
     atomic_write(&args.out.join(GRID_FILES[0]), json.as_bytes(), args.overwrite)?;
     atomic_write(&args.out.join(GRID_FILES[1]), report.table().as_bytes(), args.overwrite)?;
-    output.result(report.table().trim_end(), serde_json::to_value(&report)?);
+    output.result(report.table().trim_end(), serde_json::to_value(&report)?)?;
     match report.is_complete() {
         true => Ok(()),
         false => {
