@@ -326,7 +326,7 @@ fn filled_with_mean(picture: &Picture, mask: &Mask) -> Picture {
             count += 1;
         }
     }
-    let mean = sums.map(|sum| if count == 0 { 127 } else { ((sum + count / 2) / count) as u8 });
+    let mean = sums.map(|sum| (sum + count / 2).checked_div(count).map_or(127, |mean| mean as u8));
     composed(picture, &Picture::filled(picture.width(), picture.height(), mean), mask)
 }
 
