@@ -97,7 +97,9 @@ pub fn var_tokenizer(
 ) -> Result<(TokenizerConfig, HostTensors), ImportError> {
     let path = tensors.path().to_path_buf();
     let mut source = Source::new(tensors, "quantize.embedding.weight", TOKENIZER)?;
-    let scales = source.tensors.shape("quantize.ema_vocab_hit_SV").ok().map(|shape| shape[0]);
+    let counts = source.tensors.shape("quantize.ema_vocab_hit_SV").ok();
+    // A damaged file may hold a scalar here, which has no first extent.
+    let scales = counts.and_then(|shape| shape.first().copied());
     if let Some(found) = scales.filter(|&found| found != sides.len()) {
         return Err(ImportError::Scales { path, found, given: sides.len() });
     }

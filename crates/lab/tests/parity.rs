@@ -12,7 +12,9 @@ use earthmapper::config::{TokenizerConfig, TransformerConfig};
 use earthmapper::guidance::{Guidance, guide};
 use earthmapper::init::Init;
 use earthmapper::weights::{self, HostTensor, Missing};
-use earthmapper::{JointTransformer, Modality, MultiScaleTokenizer, Sampler, SamplerConfig, TokenPyramid};
+use earthmapper::{
+    EarthMapper, JointTransformer, Modality, MultiScaleTokenizer, Sampler, SamplerConfig, TokenPyramid,
+};
 use earthmapper_lab::import::{ImportError, import_tokenizer, import_var, var_tokenizer, var_transformer};
 use earthmapper_lab::nets::{NamedTensors, WeightsError, weights as named};
 
@@ -326,6 +328,14 @@ fn the_joint_model_starts_from_var_and_says_with_what() {
         );
         assert!(tensors.iter().all(|(name, tensor)| imported[name] == *tensor));
 
+        let temporary = tempfile::tempdir().unwrap();
+        let saved = temporary.path().join("model");
+        model.save(&saved, weights::Storage::F32, &text).unwrap();
+        let back = EarthMapper::load(&saved, &device).unwrap();
+        assert_eq!((&back.config, &back.tokenizer_config), (&model.config, &model.tokenizer_config));
+        assert_eq!(weights::collect(&back.transformer), imported);
+        assert_eq!(weights::collect(&back.tokenizer), weights::collect(&model.tokenizer));
+
         let classes = NamedTensors::read(&path).unwrap().take("class_emb.weight", &[11, 64]).unwrap();
         let nowhere = model.transformer.geo_embedding.forward(&[None]);
         for (i, value) in floats(nowhere).iter().enumerate() {
@@ -352,6 +362,12 @@ fn files_that_do_not_fit_are_refused_with_the_reason() {
     assert!(matches!(refused(&path, &[3, 1]), ImportError::Config { .. }));
 
     let whole = read_all(&path);
+    let cut = folder.path().join("cut.safetensors");
+    write(&cut, &whole);
+    let bytes = std::fs::read(&cut).unwrap();
+    std::fs::write(&cut, &bytes[..bytes.len() / 2]).unwrap();
+    assert!(matches!(refused(&cut, &[1, 3]), ImportError::Weights(WeightsError::Truncated { .. })));
+
     let changed = folder.path().join("changed.safetensors");
     let refused_after = |change: &dyn Fn(&mut BTreeMap<String, named::HostTensor>)| {
         let mut tensors = whole.clone();
@@ -372,6 +388,13 @@ fn files_that_do_not_fit_are_refused_with_the_reason() {
         tensors.insert("trainer.vae_local.quant_conv.bias".into(), one.clone());
     });
     assert!(shape.contains("quant_conv.bias") && shape.contains("[1]"), "{shape}");
+    // A scalar where a table belongs: the statistic is not needed and the rest is whole, but the table would tell how
+    // many scales there are; nothing may be read beyond its shape.
+    let scalar = named::HostTensor { shape: vec![], values: vec![0.0] };
+    let mut tensors = whole.clone();
+    tensors.insert("trainer.vae_local.quantize.ema_vocab_hit_SV".into(), scalar);
+    write(&changed, &tensors);
+    assert!(import_tokenizer(&changed, &[1, 3], &device).is_ok());
 
     // A header of 128 bytes begins like a pickle; what the file is shows in its ninth byte.
     let like_a_pickle = folder.path().join("like-a-pickle.safetensors");
