@@ -258,9 +258,7 @@ fn limits(model: &EarthMapper) -> String {
 fn training(facts: &CardFacts) -> String {
     let lines: String = facts.trainings.iter().map(TrainingFacts::says).collect();
     let hours: f64 = facts.trainings.iter().map(|training| training.hours).sum();
-    format!(
-        "## Training\n\n{lines}\n{hours:.2} hours in all, by the clock on the wall.\n"
-    )
+    format!("## Training\n\n{lines}\n{hours:.2} hours in all, by the clock on the wall.\n")
 }
 
 fn measured(evaluation: &Evaluation, facts: &CardFacts) -> String {
