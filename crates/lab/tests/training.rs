@@ -764,7 +764,7 @@ fn unreadable_pictures_are_named_and_skipped_within_the_limit() {
     assert_eq!(outcome.unwrap(), Outcome::Finished);
     assert!(said.contains("skipped: ") && said.contains("9.png"), "{said}");
 
-    ["10.png", "11.png", "12.png"].map(damage);
+    ["10.png", "11.png", "12.png"].into_iter().for_each(damage);
     let too_many = |error: TrainError| {
         let text = error.to_string();
         assert!(matches!(error, TrainError::Data(DataError::TooManyUnreadable { .. })), "{text}");
