@@ -75,12 +75,6 @@ const FILES: [&str; 6] = [
 const GRID_FILES: [&str; 2] = ["grid.json", "grid.md"];
 
 pub fn run(args: Args, output: &Output) -> Result<()> {
-    // Before the work rather than after it.
-    std::fs::create_dir_all(&args.out).map_err(|error| anyhow::anyhow!("{}: {error}", args.out.display()))?;
-    let files = if args.grid.is_some() { &GRID_FILES[..] } else { &FILES[..] };
-    for name in files {
-        check_output(&args.out.join(name), args.overwrite)?;
-    }
     let grid: Option<Grid> = args.grid.as_deref().map(read_grid).transpose()?;
     let data_text = args.data_text.as_deref().map(read).transpose()?;
     let order = if args.map_left { PairOrder::MapSatellite } else { PairOrder::SatelliteMap };
@@ -88,6 +82,12 @@ pub fn run(args: Args, output: &Output) -> Result<()> {
     let selection = PairSelection { limit: args.limit, ..args.pairs.unwrap_or_default() };
     let pairs = PairFolder::open(&source, &selection)?;
     let model = args.model.load()?;
+    // Before the work rather than after it.
+    std::fs::create_dir_all(&args.out).map_err(|error| anyhow::anyhow!("{}: {error}", args.out.display()))?;
+    let files = if args.grid.is_some() { &GRID_FILES[..] } else { &FILES[..] };
+    for name in files {
+        check_output(&args.out.join(name), args.overwrite)?;
+    }
     let data_text = data_text.unwrap_or_else(|| describe_data(&model).into());
     let facts_of = |folder| CardFacts::of_run(folder, data_text).map_err(|error| BadInput(error.to_string()));
     let facts = args.from_run.as_deref().map(facts_of).transpose()?;
@@ -103,7 +103,7 @@ pub fn run(args: Args, output: &Output) -> Result<()> {
         atomic_write(&args.out.join("README.md"), card.as_bytes(), args.overwrite)?;
     }
     let text = format!("{}\n{}", evaluation.table(), evaluation.notes().trim_end());
-    output.result(&text, serde_json::to_value(evaluation)?);
+    output.result(&text, serde_json::to_value(evaluation)?)?;
     Ok(())
 }
 
@@ -130,7 +130,7 @@ fn run_grid(
     let json = serde_json::to_string_pretty(&report)? + "\n";
     atomic_write(&args.out.join(GRID_FILES[0]), json.as_bytes(), args.overwrite)?;
     atomic_write(&args.out.join(GRID_FILES[1]), report.table().as_bytes(), args.overwrite)?;
-    output.result(report.table().trim_end(), serde_json::to_value(&report)?);
+    output.result(report.table().trim_end(), serde_json::to_value(&report)?)?;
     match report.is_complete() {
         true => Ok(()),
         false => {
