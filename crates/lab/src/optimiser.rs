@@ -47,6 +47,23 @@ impl Default for OptimiserConfig {
 }
 
 impl OptimiserConfig {
+    /// Says what is wrong with the values, if anything.
+    pub(crate) fn problem(&self) -> Option<String> {
+        let amounts = [
+            ("learning_rate", self.learning_rate),
+            ("final_rate", self.final_rate),
+            ("weight_decay", f64::from(self.weight_decay)),
+            ("clip_norm", f64::from(self.clip_norm)),
+        ];
+        let decays = [("beta1", self.beta1), ("beta2", self.beta2), ("average_decay", self.average_decay)];
+        // Written so that a value that is no number is wrong too.
+        let amount = amounts.into_iter().find(|(_, value)| !(*value >= 0.0 && value.is_finite()));
+        let decay = decays.into_iter().find(|(_, value)| !(0.0..1.0).contains(value));
+        amount.map(|(key, value)| format!("{key} is {value}; give a number from 0")).or_else(|| {
+            decay.map(|(key, value)| format!("{key} is {value}; give a number from 0 to below 1"))
+        })
+    }
+
     /// Learning rate of step `step` of `steps`: linear warm-up, then a half cosine.
     pub fn rate(&self, step: u64, steps: u64) -> f64 {
         if step < self.warm_up {
@@ -81,7 +98,8 @@ impl Optimiser {
     }
 
     /// One step with gradients that were summed over `parts` equal micro-batches; gives back the module and the global
-    /// norm of the gradients before clipping.
+    /// norm of the gradients before clipping. When the norm is not finite nothing changes: one such step would spoil
+    /// every weight.
     pub fn step<M: Module>(
         &mut self,
         module: M,
@@ -93,9 +111,12 @@ impl Optimiser {
         module.visit(&mut norm);
         let sum = norm.sum.into_iter().reduce(|a, b| a + b);
         let norm = sum.map_or(0.0, |sum| f64::from(sum.into_scalar::<f32>())).sqrt() / parts as f64;
+        if !norm.is_finite() {
+            return (module, norm);
+        }
         let clip = f64::from(self.config.clip_norm);
         let scale = if clip > 0.0 && norm > clip { clip / norm } else { 1.0 } / parts as f64;
-        if scale != 1.0 && norm.is_finite() {
+        if scale != 1.0 {
             module.visit(&mut Scale { gradients: &mut gradients, scale });
         }
         (self.inner.step(rate, module, gradients), norm)
@@ -154,8 +175,26 @@ struct SquaredNorm<'a> {
 impl ModuleVisitor for SquaredNorm<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         if let Some(gradient) = self.gradients.get::<D>(param.id) {
-            self.sum.push(gradient.square().sum());
+            let count = gradient.shape().num_elements();
+            self.sum.push(steady_sum(gradient.square().reshape([count])));
         }
+    }
+}
+
+/// The sum of all values, added up in an order that depends on their number alone. A plain `sum` on the CPU leaves the
+/// order to the scheduling of threads when there are millions of values, and the norm scales every weight's step.
+fn steady_sum(values: Tensor<1>) -> Tensor<1> {
+    const ROW: usize = 4096;
+    let [count] = values.dims();
+    if count <= ROW {
+        return values.sum();
+    }
+    let rows = count / ROW;
+    let sums = values.clone().narrow(0, 0, rows * ROW).reshape([rows, ROW]).sum_dim(1).reshape([rows]);
+    let sum = steady_sum(sums);
+    match count - rows * ROW {
+        0 => sum,
+        rest => sum + values.narrow(0, rows * ROW, rest).sum(),
     }
 }
 
@@ -272,6 +311,31 @@ mod tests {
         assert_eq!(config.rate(3, 100), 2.0);
         assert!((config.rate(100, 100) - 0.2).abs() < 1e-9);
         assert!((4..100).all(|step| config.rate(step, 100) >= config.rate(step + 1, 100)));
+    }
+
+    #[test]
+    fn the_norm_of_millions_of_values_is_the_same_every_time() {
+        let device = Device::flex();
+        let values: Vec<f32> =
+            (0..5_000_123u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 8) as f32).collect();
+        let exact: f64 = values.iter().map(|value| f64::from(*value)).sum();
+        let values = Tensor::<1>::from_data(values.as_slice(), &device);
+        let sums: Vec<f32> = (0..8).map(|_| steady_sum(values.clone()).into_scalar::<f32>()).collect();
+        assert!(sums.iter().all(|sum| *sum == sums[0]), "{sums:?}");
+        assert!((f64::from(sums[0]) / exact - 1.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn a_gradient_that_is_no_number_changes_nothing() {
+        let device = Device::flex().autodiff();
+        let linear = LinearConfig::new(3, 2).init(&device);
+        let before = linear.weight.val().try_into_vec_as::<f32>().unwrap();
+        let mut optimiser = Optimiser::new(&OptimiserConfig::default(), &linear);
+        let loss = linear.weight.val().sum().mul_scalar(f32::NAN);
+        let gradients = gradients_of(loss.backward(), &linear);
+        let (linear, norm) = optimiser.step(linear, gradients, 1, 0.1);
+        assert!(norm.is_nan());
+        assert_eq!(linear.weight.val().try_into_vec_as::<f32>().unwrap(), before);
     }
 
     #[test]

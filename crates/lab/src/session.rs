@@ -80,18 +80,20 @@ pub enum TrainError {
         /// What went wrong.
         problem: String,
     },
-    /// The loss is not a number any more.
+    /// The loss, or the length of its gradient, is not a number any more.
     #[error(
-        "the loss is {loss} at step {step}; the checkpoint of step {last} is kept. Resume with a lower learning_rate \
-         or a smaller clip_norm"
+        "the {what} is {value} at step {step}; {}. Resume with a lower learning_rate or a smaller clip_norm",
+        kept(*last)
     )]
     NotANumber {
         /// At which step.
         step: u64,
-        /// The loss.
-        loss: f64,
-        /// Step of the last checkpoint.
-        last: u64,
+        /// What it is: the loss or the gradient.
+        what: &'static str,
+        /// Its value.
+        value: f64,
+        /// Step of the last good checkpoint; `None` when the run would begin again.
+        last: Option<u64>,
     },
 }
 
@@ -110,6 +112,23 @@ impl Session {
             }
             Start::Resume => Run::resume(&self.folder, &environment),
         }
+    }
+}
+
+/// What a run that went wrong goes on from.
+fn kept(last: Option<u64>) -> String {
+    match last {
+        Some(step) => format!("the checkpoint of step {step} is kept"),
+        None => "there is no good checkpoint yet".into(),
+    }
+}
+
+/// Stops a run at `step`, the first whose loss or gradient is not a number. A checkpoint of the step before holds the
+/// very weights that led here, so it is set aside: resuming from it could only fail again.
+pub(crate) fn not_a_number(run: &mut Run, step: u64, what: &'static str, value: f64) -> TrainError {
+    match run.set_aside(step - 1) {
+        Ok(last) => TrainError::NotANumber { step, what, value, last },
+        Err(error) => error.into(),
     }
 }
 

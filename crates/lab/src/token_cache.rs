@@ -20,7 +20,7 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use sha2::{Digest, Sha256};
 
-use crate::data::{AugmentConfig, augmentation};
+use crate::data::{AugmentConfig, Skipped, augmentation};
 use crate::progress::{Interrupt, Progress};
 use crate::session::TrainError;
 
@@ -147,8 +147,7 @@ impl TokenCache {
         progress: &mut Progress,
         interrupt: &Interrupt,
     ) -> Result<Option<Vec<PairTokens>>, TrainError> {
-        let limit = ((self.pairs.len() as f64 * self.skip_limit) as usize).max(1);
-        let mut skipped = Vec::new();
+        let mut skipped = Skipped::new(self.pairs.len(), self.skip_limit);
         let mut tokens = Vec::with_capacity(self.pairs.len());
         let indices: Vec<usize> = (0..self.pairs.len()).collect();
         for (i, batch) in indices.chunks(BATCH).enumerate() {
@@ -168,13 +167,7 @@ impl TokenCache {
             for result in read {
                 match result {
                     Ok(pair) => pictures.extend(pair),
-                    Err(error) => {
-                        tracing::warn!("skipped: {error}");
-                        skipped.push(error);
-                        if skipped.len() > limit {
-                            return Err(skipped.swap_remove(0).into());
-                        }
-                    }
+                    Err(error) => skipped.push(&error)?,
                 }
             }
             if pictures.is_empty() {
@@ -186,6 +179,9 @@ impl TokenCache {
                     pictures: [encoded.picture(2 * pair), encoded.picture(2 * pair + 1)],
                 });
             }
+        }
+        if tokens.is_empty() {
+            return Err(skipped.nothing_readable().into());
         }
         Ok(Some(tokens))
     }
@@ -237,8 +233,9 @@ impl TokenCache {
         let size = |k: usize| self.config.sides[k].pow(2) * depth;
         let count = scales[0].len() / (2 * size(0));
         let known = |code: &u32| (*code as usize) < self.config.vocabulary;
-        let whole =
-            (0..scales.len()).all(|k| scales[k].len() == count * 2 * size(k) && scales[k].iter().all(known));
+        let whole = count > 0
+            && (0..scales.len())
+                .all(|k| scales[k].len() == count * 2 * size(k) && scales[k].iter().all(known));
         let picture = |index: usize| {
             let codes = (0..scales.len()).map(|k| scales[k][index * size(k)..(index + 1) * size(k)].to_vec());
             TokenPyramid::new(codes.collect(), 1, depth)

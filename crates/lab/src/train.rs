@@ -32,7 +32,7 @@ use crate::optimiser::{Average, Optimiser, OptimiserConfig, gradients_of, load_m
 use crate::progress::Progress;
 use crate::run::{Checkpoint, Run};
 use crate::semantic_infusion::{Alignment, SemanticInfusionConfig, semantic_loss, targets};
-use crate::session::{Outcome, Session, TrainError, checkpoint_error};
+use crate::session::{Outcome, Session, TrainError, checkpoint_error, not_a_number};
 use crate::token_cache::{Cut, PairTokens, TokenCache};
 
 /// Numbers of the forward and backward pass.
@@ -190,6 +190,9 @@ impl TransformerTraining {
                 return wrong(key, format!("{share} is not between 0 and 1"));
             }
         }
+        if let Some(problem) = self.optimiser.problem() {
+            return wrong("optimiser", problem);
+        }
         if !(0.0..1.0).contains(&self.label_smoothing) || self.map_weight.is_nan() || self.map_weight < 0.0 {
             return wrong("label_smoothing, map_weight", "must be in [0, 1) and at least 0".into());
         }
@@ -233,8 +236,8 @@ struct State {
     epoch: u64,
     /// Pairs of the epoch already used.
     used: usize,
-    /// Lowest validation loss so far.
-    best: Option<f64>,
+    /// Lowest validation loss so far; in 32 bits, because a 64-bit number may come back from the file one bit off.
+    best: Option<f32>,
 }
 
 /// The frozen parts and settings of a step.
@@ -289,7 +292,6 @@ pub fn train(config: &TransformerTraining, session: &Session) -> Result<Outcome,
         (learner, average, optimiser, state) = restore(checkpoint, config, learner, average)?;
         step = checkpoint.step;
     }
-    let mut last_saved = step;
     let mut progress = Progress::start(session.progress, "pairs", step, config.steps);
     let Some(known) = validation.get(Cut::Centred, &mut progress, &session.interrupt)? else {
         return Ok(Outcome::Interrupted);
@@ -323,8 +325,14 @@ pub fn train(config: &TransformerTraining, session: &Session) -> Result<Outcome,
         let mut random = ChaCha8Rng::seed_from_u64(derive_seed(config.seed, &[1, step]));
         let mut drop_path = DropPath::new(derive_seed(config.seed, &[2, step]));
         for part in &parts {
-            let loss = teacher.loss(&learner, part, &mut random, &mut drop_path, parts.len(), &mut numbers);
+            let share = part.len() as f64 / batch.len() as f64;
+            let loss = teacher.loss(&learner, part, &mut random, &mut drop_path, share, &mut numbers);
             if numbers["loss"].is_finite() {
+                // The last part of a small folder may be smaller than the others, and then counts for less.
+                let loss = match part.len() * parts.len() == batch.len() {
+                    true => loss,
+                    false => loss.mul_scalar(share * parts.len() as f64),
+                };
                 gradients.accumulate(&learner, gradients_of(loss.backward(), &learner));
             }
         }
@@ -332,10 +340,13 @@ pub fn train(config: &TransformerTraining, session: &Session) -> Result<Outcome,
         step += 1;
         let loss = numbers["loss"];
         if !loss.is_finite() {
-            return Err(TrainError::NotANumber { step, loss, last: last_saved });
+            return Err(not_a_number(&mut run, step, "loss", loss));
         }
         let rate = config.optimiser.rate(step - 1, config.steps);
         let (updated, norm) = optimiser.step(learner, gradients.grads(), parts.len(), rate);
+        if !norm.is_finite() {
+            return Err(not_a_number(&mut run, step, "gradient", norm));
+        }
         learner = updated;
         average.update(&learner, step);
         numbers.insert("learning_rate".into(), rate);
@@ -358,14 +369,13 @@ pub fn train(config: &TransformerTraining, session: &Session) -> Result<Outcome,
                 "step {step}: validation loss {loss:.4} (satellite {:.4}, map {:.4})",
                 numbers["validation/loss_satellite"], numbers["validation/loss_map"]
             ));
-            improved = state.best.is_none_or(|best| loss < best);
+            improved = state.best.is_none_or(|best| (loss as f32) < best);
             if improved {
-                state.best = Some(loss);
+                state.best = Some(loss as f32);
             }
         }
         if step.is_multiple_of(config.checkpoint_every) || done || interrupted || improved {
             save(&mut run, step, &learner, &average, &optimiser, &state)?;
-            last_saved = step;
             if improved {
                 run.mark_best(step)?;
             }
@@ -446,7 +456,13 @@ fn input_moments(tokenizer: &MultiScaleTokenizer, pairs: &[PairTokens]) -> (Vec<
 /// A transformer with the weights of a model, for fine-tuning.
 fn adopt(transformer: JointTransformer, model: &EarthMapper) -> Result<JointTransformer, TrainError> {
     let tensors = earthmapper::weights::collect(&model.transformer);
-    // A model without aligned forcing can start one with it: only the embeddings of known pictures are fresh then.
+    // A model without aligned forcing can start one with it: only the embeddings of known pictures are fresh then. Any
+    // other part that the model lacks would silently start from noise.
+    let mut expected = earthmapper::weights::collect(&transformer).into_keys();
+    if let Some(name) = expected.find(|name| !tensors.contains_key(name) && !name.starts_with("guides.")) {
+        let problem = format!("the model has no {name}; give [transformer] the shape of the model");
+        return Err(TrainError::Config { key: "from", problem });
+    }
     earthmapper::weights::apply(transformer, tensors, earthmapper::weights::Missing::Keep)
         .map_err(|error| TrainError::Config { key: "from", problem: error.to_string() })
 }
@@ -465,7 +481,8 @@ impl Teacher<'_> {
         }
     }
 
-    /// The loss of a micro-batch; adds its numbers, divided by `parts`, to `numbers`.
+    /// The loss of a micro-batch, which is `batch_share` of the batch; adds that share of its numbers to
+    /// `numbers`.
     ///
     /// Each pair is seen whole, or as one half alone when its other half is hidden. Pairs seen alike go through the
     /// transformer together.
@@ -475,7 +492,7 @@ impl Teacher<'_> {
         pairs: &[&PairTokens],
         random: &mut ChaCha8Rng,
         drop_path: &mut DropPath,
-        parts: usize,
+        batch_share: f64,
         numbers: &mut BTreeMap<String, f64>,
     ) -> Tensor<1> {
         let mut groups: BTreeMap<View, Vec<(&PairTokens, Option<Place>)>> = BTreeMap::new();
@@ -485,17 +502,18 @@ impl Teacher<'_> {
             let place = if draws[2] < self.config.hide_place { None } else { self.config.place };
             groups.entry(self.view(draws)).or_default().push((pair, place));
         }
-        let learner = match self.config.precision {
-            Precision::F32 => learner.clone(),
-            Precision::Bf16 => learner.clone().map(&mut ToBf16),
+        // The alignment stays in 32 bits, as do the hidden states and targets that it meets.
+        let transformer = match self.config.precision {
+            Precision::F32 => learner.transformer.clone(),
+            Precision::Bf16 => learner.transformer.clone().map(&mut ToBf16),
         };
         let mut total = Tensor::<1>::zeros([1], &self.device);
         for (view, group) in groups {
             let share = group.len() as f64 / pairs.len() as f64;
             let (pairs, places): (Vec<_>, Vec<_>) = group.into_iter().unzip();
-            let seen = self.see(&learner.transformer, &pairs, &places, &view, Some(drop_path));
+            let seen = self.see(&transformer, &pairs, &places, &view, Some(drop_path));
             let loss = self.weighted(&seen).mul_scalar(share);
-            add(numbers, "cross_entropy", &loss, parts);
+            add(numbers, "cross_entropy", &loss, batch_share);
             total = total + loss;
             let infusion = self
                 .config
@@ -511,11 +529,11 @@ impl Teacher<'_> {
                     .collect();
                 let loss = semantic_loss(alignment, seen.hidden.clone(), &targets)
                     .mul_scalar(infusion.sigma * share);
-                add(numbers, "semantic", &loss, parts);
+                add(numbers, "semantic", &loss, batch_share);
                 total = total + loss;
             }
         }
-        add(numbers, "loss", &total, parts);
+        add(numbers, "loss", &total, batch_share);
         total
     }
 
@@ -731,8 +749,8 @@ impl Seen {
     }
 }
 
-fn add(numbers: &mut BTreeMap<String, f64>, name: &str, loss: &Tensor<1>, parts: usize) {
-    let value = f64::from(loss.clone().into_scalar::<f32>()) / parts as f64;
+fn add(numbers: &mut BTreeMap<String, f64>, name: &str, loss: &Tensor<1>, batch_share: f64) {
+    let value = f64::from(loss.clone().into_scalar::<f32>()) * batch_share;
     *numbers.entry(name.into()).or_insert(0.0) += value;
 }
 

@@ -12,13 +12,13 @@ use earthmapper::pictures::{from_tensor, to_tensor};
 use earthmapper::sampler::derive_seed;
 use earthmapper::tokenizer::{MultiScaleTokenizer, TokenPyramid};
 use earthmapper::weights::{self, Missing};
-use earthmapper_geo::pairs::{PairFolder, PairSelection, PairSource};
+use earthmapper_geo::pairs::{Pair, PairFolder, PairSelection, PairSource};
 use earthmapper_geo::picture::Picture;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::data::{AugmentConfig, LoaderConfig, PairLoader, Position, contact_sheet, read_square};
+use crate::data::{AugmentConfig, LoaderConfig, PairLoader, Position, contact_sheet, read_squares};
 use crate::losses::edge_loss;
 use crate::nets::discriminator::{
     PatchDiscriminator, PatchDiscriminatorConfig, adaptive_weight, discriminator_loss, generator_loss,
@@ -27,7 +27,7 @@ use crate::nets::lpips::Lpips;
 use crate::optimiser::{Average, Optimiser, OptimiserConfig, gradients_of, load_module, save_module};
 use crate::progress::Progress;
 use crate::run::{Checkpoint, Run};
-use crate::session::{Outcome, Session, TrainError, checkpoint_error};
+use crate::session::{Outcome, Session, TrainError, checkpoint_error, not_a_number};
 use crate::start_from_data::{StartFromData, assignments};
 
 /// Weights of the losses.
@@ -177,6 +177,18 @@ impl TokenizerTraining {
             let (have, want) = (self.augment.picture_side, self.tokenizer.picture_side);
             return wrong("augment.picture_side", format!("is {have}, the tokenizer's is {want}"));
         }
+        if let Some(problem) = self.optimiser.problem() {
+            return wrong("optimiser", problem);
+        }
+        let side = self.tokenizer.picture_side;
+        if let Some(loss) = &self.losses.adversarial
+            && loss.discriminator.patches(side).is_none()
+        {
+            let problem = format!(
+                "needs a width and layers above zero, and so few layers that something is left of {side} px"
+            );
+            return wrong("losses.adversarial.discriminator", problem);
+        }
         if self.steps == 0 || self.log_every == 0 || self.validate_every == 0 || self.checkpoint_every == 0 {
             return wrong("steps, log_every, validate_every, checkpoint_every", "must be above zero".into());
         }
@@ -204,8 +216,8 @@ struct Adversary {
 struct State {
     position: Position,
     idle: Vec<u64>,
-    /// Highest validation PSNR so far.
-    best: Option<f64>,
+    /// Highest validation PSNR so far; in 32 bits, because a 64-bit number may come back from the file one bit off.
+    best: Option<f32>,
 }
 
 /// Trains a tokenizer.
@@ -216,6 +228,10 @@ pub fn train(config: &TokenizerTraining, session: &Session) -> Result<Outcome, T
     config.check()?;
     let folder = PairFolder::open(&config.data, &config.training)?;
     let validation = PairFolder::open(&config.data, &config.validation)?;
+    // Read before anything is made: a validation that cannot work should not surprise hours later.
+    let indices: Vec<usize> = (0..validation.len().min(VALIDATED)).collect();
+    let side = config.tokenizer.picture_side as u32;
+    let known = read_squares(&validation, &indices, side, config.loader.skip_limit)?;
     let device = session.device.clone().autodiff();
     let perceptual = match &config.losses.perceptual {
         Some(loss) => Some(Lpips::load(&loss.vgg, loss.heads.as_deref(), &session.device)?),
@@ -227,7 +243,6 @@ pub fn train(config: &TokenizerTraining, session: &Session) -> Result<Outcome, T
     if step == 0 && config.start.pairs > 0 {
         trainer.start_from_data(config, &folder, &device)?;
     }
-    let mut last_saved = step;
     let mut loader = PairLoader::start(folder, config.augment, config.loader, config.seed, state.position)?;
     let mut progress = Progress::start(session.progress, "pairs", step, config.steps);
     for (name, used) in
@@ -244,8 +259,14 @@ pub fn train(config: &TokenizerTraining, session: &Session) -> Result<Outcome, T
         let numbers = trainer.step(config, step, pictures, &device, perceptual.as_ref());
         step += 1;
         let loss = numbers["loss"];
-        if !loss.is_finite() {
-            return Err(TrainError::NotANumber { step, loss, last: last_saved });
+        for (what, name) in [
+            ("loss", "loss"),
+            ("gradient", "gradient_norm"),
+            ("discriminator's gradient", "discriminator_norm"),
+        ] {
+            if let Some(value) = numbers.get(name).filter(|value| !value.is_finite()) {
+                return Err(not_a_number(&mut run, step, what, *value));
+            }
         }
         progress.update(step, batch.len() as u64, Some(loss));
         let interrupted = session.interrupt.requested();
@@ -256,18 +277,18 @@ pub fn train(config: &TokenizerTraining, session: &Session) -> Result<Outcome, T
         }
         let mut improved = false;
         if step.is_multiple_of(config.validate_every) || done {
-            let report = validate(trainer.average.module(), &validation, config, &session.device)?;
+            let report = validate(trainer.average.module(), &known, config, &session.device);
             run.log(step, batch.epoch, &report.numbers())?;
             run.sample(step, "reconstructions", &report.sheet)?;
             progress.message(&report.line(step));
-            improved = state.best.is_none_or(|best| report.psnr() > best);
+            let psnr = report.psnr() as f32;
+            improved = state.best.is_none_or(|best| psnr > best);
             if improved {
-                state.best = Some(report.psnr());
+                state.best = Some(psnr);
             }
         }
         if step.is_multiple_of(config.checkpoint_every) || done || interrupted || improved {
             trainer.save(&mut run, step, batch.epoch, &mut state)?;
-            last_saved = step;
             if improved {
                 run.mark_best(step)?;
             }
@@ -313,11 +334,10 @@ impl Trainer {
         device: &Device,
     ) -> Result<(), TrainError> {
         let count = config.start.pairs.min(folder.len());
-        let mut pictures = Vec::with_capacity(2 * count);
-        for i in 0..count {
-            let pair = read_square(folder, i * folder.len() / count, config.tokenizer.picture_side as u32)?;
-            pictures.extend([pair.satellite, pair.map]);
-        }
+        let indices: Vec<usize> = (0..count).map(|i| i * folder.len() / count).collect();
+        let side = config.tokenizer.picture_side as u32;
+        let pairs = read_squares(folder, &indices, side, config.loader.skip_limit)?;
+        let pictures: Vec<Picture> = pairs.into_iter().flat_map(|pair| [pair.satellite, pair.map]).collect();
         let plain = config.start.apply(self.tokenizer.valid(), &pictures, config.seed);
         let tensors = weights::collect(&plain);
         let fresh = MultiScaleTokenizer::new(&config.tokenizer, &mut Init::new(config.seed, device));
@@ -379,13 +399,13 @@ impl Trainer {
         let rows = residuals.len() / latent;
         let mut random = ChaCha8Rng::seed_from_u64(derive_seed(config.seed, &[2, step]));
         let mut codebook = plain.quantizer.codebook.val().try_into_vec_as::<f32>().expect("32-bit floats");
-        for code in dead {
+        for &code in &dead {
             let row = random.random_range(0..rows) * latent;
             codebook[code * latent..(code + 1) * latent].copy_from_slice(&residuals[row..row + latent]);
             self.idle[code] = 0;
         }
         // The average would blend the old code with the new one into one that is neither.
-        let averaged = with_codes(self.average.module(), &self.idle, &codebook);
+        let averaged = with_codes(self.average.module(), &dead, &codebook);
         self.average.set(averaged);
         let quantizer = &mut self.tokenizer.quantizer;
         quantizer.codebook = quantizer.codebook.clone().map(|old| {
@@ -450,8 +470,12 @@ impl Trainer {
             numbers.insert("discriminator", scalar(&loss));
             let gradients = gradients_of(loss.backward(), &adversary.discriminator);
             let discriminator = adversary.discriminator.clone();
-            let rate = rate / config.optimiser.learning_rate * adversarial.learning_rate;
-            adversary.discriminator = adversary.optimiser.step(discriminator, gradients, 1, rate).0;
+            let own =
+                OptimiserConfig { learning_rate: adversarial.learning_rate, ..config.optimiser.clone() };
+            let rate = own.rate(step, config.steps);
+            let (discriminator, norm) = adversary.optimiser.step(discriminator, gradients, 1, rate);
+            adversary.discriminator = discriminator;
+            numbers.insert("discriminator_norm", norm);
         }
         self.count_usage(&quantized.tokens);
         self.average.update(&self.tokenizer, step);
@@ -466,14 +490,14 @@ impl Trainer {
     }
 }
 
-/// A tokenizer whose codes that were just revived (idle for no step) are those of `codebook`.
-fn with_codes(tokenizer: &MultiScaleTokenizer, idle: &[u64], codebook: &[f32]) -> MultiScaleTokenizer {
+/// A tokenizer whose codes that were just revived are those of `codebook`.
+fn with_codes(tokenizer: &MultiScaleTokenizer, revived: &[usize], codebook: &[f32]) -> MultiScaleTokenizer {
     let mut tokenizer = tokenizer.clone();
     tokenizer.quantizer.codebook = tokenizer.quantizer.codebook.map(|old| {
         let dims = old.dims();
         let device = old.device();
         let mut values = old.try_into_vec_as::<f32>().expect("32-bit floats");
-        for (code, _) in idle.iter().enumerate().filter(|(_, idle)| **idle == 0) {
+        for code in revived {
             let row = code * dims[1]..(code + 1) * dims[1];
             values[row.clone()].copy_from_slice(&codebook[row]);
         }
@@ -552,25 +576,23 @@ impl Report {
     }
 }
 
-/// Reconstructs the validation pairs (at most 96) and measures PSNR and code use.
+/// Most validation pairs that are looked at.
+const VALIDATED: usize = 96;
+
+/// Reconstructs validation pairs and measures PSNR and code use.
 fn validate(
     tokenizer: &MultiScaleTokenizer,
-    folder: &PairFolder,
+    pairs: &[Pair],
     config: &TokenizerTraining,
     device: &Device,
-) -> Result<Report, TrainError> {
-    let side = config.tokenizer.picture_side as u32;
+) -> Report {
     let vocabulary = config.tokenizer.vocabulary;
-    let count = folder.len().min(96);
     let mut squares = [0.0f64; 2];
     let mut usage = vec![vec![0u64; vocabulary]; config.tokenizer.sides.len()];
     let mut rows = Vec::new();
-    for start in (0..count).step_by(4) {
-        let mut pictures = Vec::new();
-        for index in start..(start + 4).min(count) {
-            let pair = read_square(folder, index, side)?;
-            pictures.extend([pair.satellite, pair.map]);
-        }
+    for pairs in pairs.chunks(4) {
+        let pictures: Vec<Picture> =
+            pairs.iter().flat_map(|pair| [pair.satellite.clone(), pair.map.clone()]).collect();
         let tokens = tokenizer.encode(to_tensor(&pictures, device));
         let decoded = from_tensor(tokenizer.decode(&tokens));
         for (k, usage) in usage.iter_mut().enumerate() {
@@ -587,12 +609,12 @@ fn validate(
         }
     }
     let never = |code: &usize| usage.iter().all(|counts| counts[*code] == 0);
-    Ok(Report {
-        psnr: squares.map(|sum| sum / count as f64),
+    Report {
+        psnr: squares.map(|sum| sum / pairs.len() as f64),
         dead: (0..vocabulary).filter(never).count(),
         usage: usage.iter().map(|counts| code_use(counts)).collect(),
         sheet: contact_sheet(&rows, 4),
-    })
+    }
 }
 
 /// Share of codes that occur, and exp(entropy) ÷ V.

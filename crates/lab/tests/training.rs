@@ -1,38 +1,63 @@
 //! What a training promises, on pictures of 16 pixels.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use burn::tensor::Device;
 use earthmapper::config::Forcing;
 use earthmapper::guidance::Guidance;
+use earthmapper::init::Init;
 use earthmapper::sampler::SamplerConfig;
+use earthmapper::tokenizer::MultiScaleTokenizer;
 use earthmapper::translator::{Condition, GenerationOptions, Translator};
-use earthmapper::weights::{HostTensors, Storage, collect};
+use earthmapper::weights::{HostTensor, HostTensors, Storage, collect};
 use earthmapper::{EarthMapper, Modality, TokenizerConfig, TransformerConfig};
-use earthmapper_geo::pairs::PairError;
+use earthmapper_geo::pairs::{PairError, PairSource};
 use earthmapper_geo::{Picture, WriteOptions, write_picture};
+use earthmapper_lab::data::DataError;
 use earthmapper_lab::export::{export_model, open_tokenizer};
+use earthmapper_lab::optimiser::load_module;
 use earthmapper_lab::progress::{Interrupt, ProgressMode};
-use earthmapper_lab::run::Run;
+use earthmapper_lab::run::{Checkpoint, Environment, Run};
+use earthmapper_lab::semantic_infusion::{SemanticInfusionConfig, Targets};
 use earthmapper_lab::session::{Outcome, Session, Start, TrainError};
-use earthmapper_lab::train::{Precision, TransformerTraining};
+use earthmapper_lab::train::{Learner, Precision, TransformerTraining};
 use earthmapper_lab::train_tokenizer::{AdversarialLoss, TokenizerTraining};
 use earthmapper_lab::{train, train_tokenizer};
 
-/// Side-by-side pairs: coloured quadrants, and their "map" with the colours exchanged.
+/// A pair: coloured quadrants, and their "map" with the colours exchanged.
+fn drawn(i: u32) -> [Picture; 2] {
+    let colour = |x: u32, y: u32| [(40 * i + 90 * (x / 8)) as u8, (120 * (y / 8)) as u8, (25 * i) as u8];
+    let photograph = Picture::drawn(16, 16, colour);
+    let map = Picture::drawn(16, 16, |x, y| {
+        let [r, g, b] = colour(x, y);
+        [255 - g, 255 - r, b]
+    });
+    [photograph, map]
+}
+
+/// Pairs side by side.
 fn pairs(folder: &Path, count: u32) {
     std::fs::create_dir_all(folder).unwrap();
     for i in 0..count {
-        let colour = |x: u32, y: u32| [(40 * i + 90 * (x / 8)) as u8, (120 * (y / 8)) as u8, (25 * i) as u8];
-        let photograph = Picture::drawn(16, 16, colour);
-        let map = Picture::drawn(16, 16, |x, y| {
-            let [r, g, b] = colour(x, y);
-            [255 - g, 255 - r, b]
-        });
+        let [photograph, map] = drawn(i);
         let both = Picture::hconcat(&[&photograph, &map]);
         write_picture(folder.join(format!("{i}.png")), &both, &WriteOptions::default()).unwrap();
     }
+}
+
+/// The same pairs in two folders.
+fn pairs_in_two_folders(folder: &Path, count: u32) -> PairSource {
+    for (name, modality) in [("satellite", 0), ("map", 1)] {
+        std::fs::create_dir_all(folder.join(name)).unwrap();
+        for i in 0..count {
+            let path = folder.join(name).join(format!("{i}.png"));
+            write_picture(path, &drawn(i)[modality], &WriteOptions::default()).unwrap();
+        }
+    }
+    PairSource::TwoFolders { satellite: folder.join("satellite"), map: folder.join("map") }
 }
 
 fn session(folder: &Path, start: Start) -> Session {
@@ -96,7 +121,27 @@ fn numbers(run: &Path) -> Vec<serde_json::Value> {
     text.lines().map(line).collect()
 }
 
-/// Stops a training after its first checkpoint; where exactly is up to the clock, which is the point.
+/// The values of one number of the log, in order.
+fn series(run: &Path, name: &str) -> Vec<f64> {
+    numbers(run).iter().filter_map(|line| line[name].as_f64()).collect()
+}
+
+/// Runs `train` to its end, stopping it after every single step; gives back how often it was started.
+fn step_by_step(folder: &Path, train: impl Fn(&Session) -> Outcome) -> usize {
+    let mut starts = 0;
+    loop {
+        let start = if starts == 0 { Start::Fresh } else { Start::Resume };
+        let session = session(folder, start);
+        session.interrupt.request();
+        starts += 1;
+        if train(&session) == Outcome::Finished {
+            return starts;
+        }
+        assert!(folder.join("last").exists(), "an interrupted run leaves a checkpoint");
+    }
+}
+
+/// Stops a training some time after its first checkpoint; where exactly is up to the clock, which is the point.
 fn interrupt_soon(session: &Session) {
     let (interrupt, folder) = (session.interrupt.clone(), session.folder.clone());
     std::thread::spawn(move || {
@@ -107,12 +152,63 @@ fn interrupt_soon(session: &Session) {
     });
 }
 
-fn tokenizer_weights(run: &Path) -> HostTensors {
-    collect(&open_tokenizer(run, &Device::flex()).unwrap().1)
+/// What a process that was killed after the checkpoint of `step` leaves of a run: later lines in the log, the last of
+/// them torn, and half a checkpoint.
+fn killed_after(whole: &Path, broken: &Path, step: u64) {
+    copy(whole, broken);
+    for entry in std::fs::read_dir(broken.join("checkpoints")).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if name.strip_prefix("step-").unwrap().parse::<u64>().unwrap() > step {
+            std::fs::remove_dir_all(&path).unwrap();
+        }
+    }
+    std::fs::create_dir(broken.join("checkpoints/.tmp-step-99")).unwrap();
+    std::fs::write(broken.join("checkpoints/.tmp-step-99/average.bpk"), b"half").unwrap();
+    let log = broken.join("metrics.jsonl");
+    let text = std::fs::read_to_string(&log).unwrap();
+    std::fs::write(&log, text + "{\"step\": 9, \"half").unwrap();
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => copy(&entry.path(), &target),
+            false => drop(std::fs::copy(entry.path(), target).unwrap()),
+        }
+    }
+}
+
+/// The weights and their average in the newest checkpoint of a tokenizer's run.
+fn tokenizer_weights(run: &Path, config: &TokenizerConfig) -> [HostTensors; 2] {
+    let folder = Checkpoint::newest(run).unwrap().folder;
+    ["tokenizer.bpk", "average.bpk"].map(|file| {
+        let fresh = MultiScaleTokenizer::new(config, &mut Init::new(0, &Device::flex()));
+        collect(&load_module(fresh, &folder.join(file)).unwrap())
+    })
+}
+
+/// The same of a transformer's run.
+fn learner_weights(run: &Path, config: &TransformerTraining, features: Option<usize>) -> [HostTensors; 2] {
+    let folder = Checkpoint::newest(run).unwrap().folder;
+    ["learner.bpk", "average.bpk"].map(|file| {
+        let fresh = Learner::fresh(config, &tokenizer_config(), features, &Device::flex());
+        collect(&load_module(fresh, &folder.join(file)).unwrap())
+    })
+}
+
+fn assert_same_end(whole: &Path, broken: &Path, weights: impl Fn(&Path) -> [HostTensors; 2], case: &str) {
+    assert_eq!(numbers(whole), numbers(broken), "{case}");
+    assert!(weights(whole) == weights(broken), "{case}: the weights differ");
+    let best = |run: &Path| std::fs::read_to_string(run.join("best")).unwrap();
+    assert_eq!(best(whole), best(broken), "{case}");
 }
 
 #[test]
-fn a_killed_tokenizer_run_goes_on_as_if_never_killed() {
+fn a_stopped_tokenizer_run_goes_on_as_if_never_stopped() {
     let temporary = tempfile::tempdir().unwrap();
     let data = temporary.path().join("data");
     pairs(&data, 5);
@@ -124,37 +220,50 @@ fn a_killed_tokenizer_run_goes_on_as_if_never_killed() {
             discriminator: toml::from_str("width = 4\nlayers = 1").unwrap(),
             learning_rate: 1e-3,
         });
+        let train = |session: &Session| train_tokenizer::train(&config, session).unwrap();
+        let weights = |run: &Path| tokenizer_weights(run, &config.tokenizer);
         let run = |name: &str| temporary.path().join(format!("{name}-{adversarial}"));
-        let (whole, again, broken) = (run("whole"), run("again"), run("broken"));
-        for folder in [&whole, &again] {
-            let outcome = train_tokenizer::train(&config, &session(folder, Start::Fresh)).unwrap();
-            assert_eq!(outcome, Outcome::Finished);
+        let whole = run("whole");
+        assert_eq!(train(&session(&whole, Start::Fresh)), Outcome::Finished);
+        assert_eq!(train(&session(&run("again"), Start::Fresh)), Outcome::Finished);
+        assert_same_end(&whole, &run("again"), weights, "the same run twice");
+
+        assert_eq!(step_by_step(&run("steps"), train), 9);
+        assert_same_end(&whole, &run("steps"), weights, "stopped after every step");
+        for step in [6, 8] {
+            let broken = run(&format!("killed-{step}"));
+            killed_after(&whole, &broken, step);
+            assert_eq!(train(&session(&broken, Start::Resume)), Outcome::Finished);
+            assert_same_end(&whole, &broken, weights, &format!("killed after step {step}"));
         }
-        assert_eq!(numbers(&whole), numbers(&again), "the same run twice");
-        let first = session(&broken, Start::Fresh);
-        interrupt_soon(&first);
-        let outcome = train_tokenizer::train(&config, &first).unwrap();
-        println!("stopped: {outcome:?}");
-        if outcome == Outcome::Interrupted {
-            // A process that dies leaves what it logged after its last checkpoint.
-            use std::io::Write;
-            let mut log =
-                std::fs::OpenOptions::new().append(true).open(broken.join("metrics.jsonl")).unwrap();
-            write!(log, "{{\"step\": 9, \"half").unwrap();
-            let outcome = train_tokenizer::train(&config, &session(&broken, Start::Resume)).unwrap();
-            assert_eq!(outcome, Outcome::Finished);
+
+        let names: BTreeSet<String> =
+            numbers(&whole).iter().flat_map(|line| line.as_object().unwrap().keys().cloned()).collect();
+        for name in [
+            "validation/psnr_satellite",
+            "validation/psnr_map",
+            "validation/code_use/2",
+            "validation/dead_codes",
+        ] {
+            assert!(names.contains(name), "{name} is logged");
         }
-        assert_eq!(numbers(&whole), numbers(&broken), "adversarial {adversarial}");
-        assert_eq!(tokenizer_weights(&whole), tokenizer_weights(&broken));
-        let names = numbers(&whole)
-            .iter()
-            .flat_map(|line| line.as_object().unwrap().keys().cloned().collect::<Vec<_>>())
-            .collect::<Vec<_>>();
-        for name in ["validation/psnr_map", "validation/code_use/2", "validation/dead_codes"] {
-            assert!(names.iter().any(|known| known == name), "{name} is logged");
-        }
-        assert_eq!(names.iter().any(|name| name == "adaptive_weight"), adversarial);
+        assert_eq!(names.contains("adaptive_weight") && names.contains("discriminator"), adversarial);
     }
+}
+
+#[test]
+fn two_folders_are_the_same_pairs() {
+    let temporary = tempfile::tempdir().unwrap();
+    let data = temporary.path().join("data");
+    pairs(&data, 3);
+    let beside = tokenizer_training(&data, 3);
+    let apart = TokenizerTraining { data: pairs_in_two_folders(temporary.path(), 3), ..beside.clone() };
+    let runs = [("beside", &beside), ("apart", &apart)].map(|(name, config)| {
+        let run = temporary.path().join(name);
+        train_tokenizer::train(config, &session(&run, Start::Fresh)).unwrap();
+        numbers(&run)
+    });
+    assert_eq!(runs[0], runs[1]);
 }
 
 /// A tokenizer trained for a moment.
@@ -165,40 +274,137 @@ fn trained_tokenizer(folder: &Path, data: &Path) -> PathBuf {
 }
 
 #[test]
-fn a_killed_transformer_run_goes_on_as_if_never_killed() {
+fn a_stopped_transformer_run_goes_on_as_if_never_stopped() {
     let temporary = tempfile::tempdir().unwrap();
     let data = temporary.path().join("data");
     pairs(&data, 6);
     let tokenizer = trained_tokenizer(temporary.path(), &data);
-    let config = transformer_training(&data, &tokenizer, 9);
-    let (whole, broken) = (temporary.path().join("whole"), temporary.path().join("broken"));
-    assert_eq!(train::train(&config, &session(&whole, Start::Fresh)).unwrap(), Outcome::Finished);
-    let first = session(&broken, Start::Fresh);
-    interrupt_soon(&first);
-    let outcome = train::train(&config, &first).unwrap();
-    println!("stopped: {outcome:?}");
-    if outcome == Outcome::Interrupted {
-        assert_eq!(train::train(&config, &session(&broken, Start::Resume)).unwrap(), Outcome::Finished);
-    }
-    assert_eq!(numbers(&whole), numbers(&broken));
-    let weights = |run: &Path| collect(&export_model(run, &Device::flex()).unwrap().transformer);
-    assert_eq!(weights(&whole), weights(&broken));
+    let mut config = transformer_training(&data, &tokenizer, 9);
+    config.data = pairs_in_two_folders(temporary.path(), 6);
+    let train = |session: &Session| train::train(&config, session).unwrap();
+    let weights = |run: &Path| learner_weights(run, &config, None);
+    let run = |name: &str| temporary.path().join(name);
+    let whole = run("whole");
+    assert_eq!(train(&session(&whole, Start::Fresh)), Outcome::Finished);
+    assert_eq!(train(&session(&run("again"), Start::Fresh)), Outcome::Finished);
+    assert_same_end(&whole, &run("again"), weights, "the same run twice");
 
-    // A model folder brings back the model that was exported, and fine-tuning starts from it.
-    let model = export_model(&whole, &Device::flex()).unwrap();
+    let stopped = session(&run("soon"), Start::Fresh);
+    interrupt_soon(&stopped);
+    if train(&stopped) == Outcome::Interrupted {
+        assert_eq!(train(&session(&run("soon"), Start::Resume)), Outcome::Finished);
+    }
+    assert_same_end(&whole, &run("soon"), weights, "stopped somewhere");
+
+    // Asked to stop before the first token is made, a run stops there, and begins again when it is resumed. With the
+    // tokens of another run it gets to its steps.
+    let early = session(&run("steps"), Start::Fresh);
+    early.interrupt.request();
+    assert_eq!(train(&early), Outcome::Interrupted);
+    copy(&whole.join("tokens"), &run("steps").join("tokens"));
+    for starts in 1.. {
+        let session = session(&run("steps"), Start::Resume);
+        session.interrupt.request();
+        if train(&session) == Outcome::Finished {
+            assert_eq!(starts, 9, "one step each");
+            break;
+        }
+    }
+    assert_same_end(&whole, &run("steps"), weights, "stopped after every step");
+    for step in [6, 8] {
+        let broken = run(&format!("killed-{step}"));
+        killed_after(&whole, &broken, step);
+        // Tokens that are lost or damaged are made anew.
+        let files: Vec<PathBuf> =
+            std::fs::read_dir(broken.join("tokens")).unwrap().map(|entry| entry.unwrap().path()).collect();
+        assert_eq!(files.len(), 3, "two variants and the validation");
+        std::fs::remove_file(&files[0]).unwrap();
+        std::fs::write(&files[1], b"half").unwrap();
+        assert_eq!(train(&session(&broken, Start::Resume)), Outcome::Finished);
+        assert_same_end(&whole, &broken, weights, &format!("killed after step {step}"));
+    }
+}
+
+#[test]
+fn a_model_folder_holds_the_exported_model_and_fine_tuning_starts_from_it() {
+    let temporary = tempfile::tempdir().unwrap();
+    let data = temporary.path().join("data");
+    pairs(&data, 4);
+    let tokenizer = trained_tokenizer(temporary.path(), &data);
+    let config = transformer_training(&data, &tokenizer, 12);
+    let run = temporary.path().join("run");
+    train::train(&config, &session(&run, Start::Fresh)).unwrap();
+    let model = export_model(&run, &Device::flex()).unwrap();
     let saved = temporary.path().join("model");
     model.save(&saved, Storage::F32, "card").unwrap();
     let back = EarthMapper::load(&saved, &Device::flex()).unwrap();
     assert_eq!(collect(&back.transformer), collect(&model.transformer));
-    let tuned = TransformerTraining { from: Some(saved), steps: 1, ..config };
-    let run = temporary.path().join("tuned");
-    train::train(&tuned, &session(&run, Start::Fresh)).unwrap();
-    let loss = |run: &Path, last: bool| {
-        let lines = numbers(run);
-        let losses: Vec<f64> = lines.iter().filter_map(|line| line["validation/loss"].as_f64()).collect();
-        if last { losses[losses.len() - 1] } else { losses[0] }
+    assert_eq!(collect(&back.tokenizer), collect(&open_tokenizer(&tokenizer, &Device::flex()).unwrap().1));
+    let translated = |model: &EarthMapper| {
+        let [satellite, _] = drawn(2);
+        let source = Translator::new(model).encode(&[satellite]);
+        let condition = Condition::translation(model, source[0].clone(), Modality::Map, config.place);
+        let options = GenerationOptions { guidance: Guidance::Off, ..Default::default() };
+        let mut made = Translator::new(model).run(&[condition], &[7], &options, &mut |_| {}).unwrap();
+        (source, made.swap_remove(0).tokens)
     };
-    assert!((loss(&run, false) - loss(&whole, true)).abs() < 0.2, "fine-tuning starts where the model was");
+    assert!(translated(&back) == translated(&model), "a model that is read back makes other tokens");
+
+    // With a rate of zero the model stays where it starts, and so the loss measured is that of the start.
+    let mut tuned = TransformerTraining { from: Some(saved.clone()), steps: 1, ..config };
+    tuned.optimiser.learning_rate = 0.0;
+    let tuned_run = temporary.path().join("tuned");
+    train::train(&tuned, &session(&tuned_run, Start::Fresh)).unwrap();
+    let best = series(&run, "validation/loss").into_iter().fold(f64::INFINITY, f64::min);
+    let start = series(&tuned_run, "validation/loss")[0];
+    assert!((start - best).abs() < 1e-4, "fine-tuning starts at {start}, the model ended at {best}");
+
+    let missing = TransformerTraining { from: Some(temporary.path().join("nowhere")), ..tuned.clone() };
+    let run = temporary.path().join("from-nowhere");
+    let error = train::train(&missing, &session(&run, Start::Fresh)).unwrap_err();
+    assert!(matches!(error, TrainError::Model(_)) && error.to_string().contains("nowhere"), "{error}");
+    let mut other = tuned;
+    other.transformer.depth = 3;
+    let error = train::train(&other, &session(&run, Start::Fresh)).unwrap_err();
+    assert!(matches!(error, TrainError::Config { key: "from", .. }), "{error}");
+    assert!(!run.exists(), "nothing is made for a training that cannot begin");
+}
+
+#[test]
+fn a_tokenizer_learns_two_pairs_by_heart() {
+    let temporary = tempfile::tempdir().unwrap();
+    let data = temporary.path().join("data");
+    pairs(&data, 2);
+    let mut config = tokenizer_training(&data, 150);
+    config.augment = Default::default();
+    config.augment.picture_side = 16;
+    // From noise, so that what is learned is learned by gradient.
+    config.start.pairs = 0;
+    config.optimiser.learning_rate = 5e-3;
+    (config.validate_every, config.checkpoint_every, config.log_every) = (150, 150, 10);
+    let run = temporary.path().join("run");
+    train_tokenizer::train(&config, &session(&run, Start::Fresh)).unwrap();
+    let losses = series(&run, "reconstruction");
+    assert!(losses[losses.len() - 1] < 0.4 * losses[0], "{losses:?}");
+}
+
+#[test]
+fn dead_codes_are_revived() {
+    let temporary = tempfile::tempdir().unwrap();
+    let data = temporary.path().join("data");
+    pairs(&data, 6);
+    let mut config = tokenizer_training(&data, 60);
+    config.start.pairs = 0;
+    config.tokenizer.vocabulary = 64;
+    (config.validate_every, config.checkpoint_every) = (60, 60);
+    let dead = [0, 5].map(|every| {
+        (config.revival.every, config.revival.until) = (every, 1.0);
+        let run = temporary.path().join(format!("every-{every}"));
+        train_tokenizer::train(&config, &session(&run, Start::Fresh)).unwrap();
+        series(&run, "validation/dead_codes")[0]
+    });
+    println!("dead codes without and with revival: {dead:?}");
+    assert!(dead[0] >= 8.0 && dead[1] <= 0.7 * dead[0], "{dead:?}");
 }
 
 #[test]
@@ -241,68 +447,378 @@ fn learned_by_heart(folder: &Path, mut config: TransformerTraining, forcing: For
     }
 }
 
+/// Trains four good steps, then goes on with a rate that spoils the weights, then with the good one again.
+fn spoil(
+    run: &Path,
+    start: impl Fn(&Session) -> Result<Outcome, TrainError>,
+    spoil: impl Fn(&Session) -> Result<Outcome, TrainError>,
+) {
+    for begin in [Start::Fresh, Start::Resume, Start::Resume, Start::Resume] {
+        let session = session(run, begin);
+        session.interrupt.request();
+        assert_eq!(start(&session).unwrap(), Outcome::Interrupted);
+    }
+    let error = spoil(&session(run, Start::Resume)).unwrap_err();
+    // The step with that rate still has a finite loss; what it leaves has none.
+    assert!(matches!(error, TrainError::NotANumber { step: 6, last: Some(4), .. }), "{error}");
+    let text = error.to_string();
+    assert!(text.contains("step 6") && text.contains("step 4") && text.contains("learning_rate"), "{text}");
+    let (resumed, checkpoint) = Run::resume(run, &Environment::current("cpu", 1)).unwrap();
+    assert_eq!(checkpoint.unwrap().step, 4);
+    drop(resumed);
+    assert_eq!(start(&session(run, Start::Resume)).unwrap(), Outcome::Finished);
+}
+
 #[test]
 fn a_loss_that_is_no_number_stops_and_keeps_the_last_good_checkpoint() {
     let temporary = tempfile::tempdir().unwrap();
     let data = temporary.path().join("data");
     pairs(&data, 4);
-    let mut config = tokenizer_training(&data, 8);
-    (config.optimiser.learning_rate, config.optimiser.clip_norm, config.optimiser.warm_up) = (1e30, 0.0, 0);
-    config.checkpoint_every = 1;
+    let mut good = tokenizer_training(&data, 8);
+    good.checkpoint_every = 1;
+    let mut bad = good.clone();
+    (bad.optimiser.learning_rate, bad.optimiser.clip_norm) = (1e30, 0.0);
+    spoil(
+        &temporary.path().join("tokenizer-run"),
+        |session| train_tokenizer::train(&good, session),
+        |session| train_tokenizer::train(&bad, session),
+    );
+
+    // From the very first step there is nothing good to keep, and the run says so.
+    let run = temporary.path().join("never-good");
+    let error = train_tokenizer::train(&bad, &session(&run, Start::Fresh)).unwrap_err();
+    assert!(matches!(error, TrainError::NotANumber { step: 2, last: None, .. }), "{error}");
+    assert!(error.to_string().contains("no good checkpoint"), "{error}");
+    let (_, checkpoint) = Run::resume(&run, &Environment::current("cpu", 1)).unwrap();
+    assert!(checkpoint.is_none());
+
+    let tokenizer = trained_tokenizer(temporary.path(), &data);
+    let mut good = transformer_training(&data, &tokenizer, 8);
+    good.checkpoint_every = 1;
+    let mut bad = good.clone();
+    (bad.optimiser.learning_rate, bad.optimiser.clip_norm) = (1e30, 0.0);
     let run = temporary.path().join("run");
-    let error = train_tokenizer::train(&config, &session(&run, Start::Fresh)).unwrap_err();
-    assert!(matches!(error, TrainError::NotANumber { .. }), "{error}");
-    assert!(error.to_string().contains("learning_rate"));
-    let (_, checkpoint) = Run::resume(&run, &earthmapper_lab::run::Environment::current("cpu", 1)).unwrap();
-    assert!(checkpoint.is_some_and(|checkpoint| checkpoint.step >= 1));
+    // Tokens first, because an interrupt stops their making as well.
+    let warm = temporary.path().join("warm");
+    train::train(&good, &session(&warm, Start::Fresh)).unwrap();
+    let early = session(&run, Start::Fresh);
+    early.interrupt.request();
+    assert_eq!(train::train(&good, &early).unwrap(), Outcome::Interrupted);
+    copy(&warm.join("tokens"), &run.join("tokens"));
+    spoil(
+        &run,
+        |session| train::train(&good, &Session { start: Start::Resume, ..session.clone() }),
+        |session| train::train(&bad, session),
+    );
+}
+
+/// A configuration whose steps depend on nothing random.
+fn plain(data: &Path, tokenizer: &Path, steps: u64) -> TransformerTraining {
+    let mut config = transformer_training(data, tokenizer, steps);
+    (config.hide_condition, config.hide_place, config.transformer.drop_path) = (0.0, 0.0, 0.0);
+    config
+}
+
+fn run_of(folder: &Path, name: &str, config: &TransformerTraining) -> PathBuf {
+    let run = folder.join(name);
+    assert_eq!(train::train(config, &session(&run, Start::Fresh)).unwrap(), Outcome::Finished);
+    run
+}
+
+fn assert_close(a: &[f64], b: &[f64], tolerance: f64, what: &str) {
+    let close = |(a, b): (&f64, &f64)| (a - b).abs() <= tolerance * a.abs().max(b.abs());
+    assert!(!a.is_empty() && a.len() == b.len() && a.iter().zip(b).all(close), "{what}: {a:?} {b:?}");
 }
 
 #[test]
-fn sixteen_bit_training_learns_or_is_refused() {
+fn accumulating_parts_equals_one_batch() {
+    let temporary = tempfile::tempdir().unwrap();
+    let data = temporary.path().join("data");
+    pairs(&data, 8);
+    let tokenizer = trained_tokenizer(temporary.path(), &data);
+    // Eight pairs in two parts of two; and all there is of three pairs in parts of two and one.
+    for (pairs, batch) in [(8, 4), (3, 3)] {
+        let mut parts = plain(&data, &tokenizer, 3);
+        parts.training.limit = Some(pairs);
+        (parts.batch_size, parts.accumulate) = (2, 2);
+        let whole = TransformerTraining { batch_size: batch, accumulate: 1, ..parts.clone() };
+        let parts = run_of(temporary.path(), &format!("parts-{pairs}"), &parts);
+        let whole = run_of(temporary.path(), &format!("whole-{pairs}"), &whole);
+        for name in ["loss", "cross_entropy", "gradient_norm", "validation/loss"] {
+            assert_close(&series(&parts, name), &series(&whole, name), 1e-3, name);
+        }
+    }
+}
+
+/// A random DINOv2 of width 12 for pictures of 16 px, in transformers' names.
+fn tiny_dinov2(path: &Path) {
+    let mut shapes: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    let mut put = |name: &str, shape: &[usize]| drop(shapes.insert(name.into(), shape.to_vec()));
+    put("embeddings.cls_token", &[1, 1, 12]);
+    put("embeddings.mask_token", &[1, 12]);
+    put("embeddings.position_embeddings", &[1, 5, 12]);
+    put("embeddings.patch_embeddings.projection.weight", &[12, 3, 8, 8]);
+    put("embeddings.patch_embeddings.projection.bias", &[12]);
+    put("layernorm.weight", &[12]);
+    put("layernorm.bias", &[12]);
+    for layer in 0..2 {
+        let mut put = |name: &str, shape: &[usize]| put(&format!("encoder.layer.{layer}.{name}"), shape);
+        for name in ["q_proj", "k_proj", "v_proj", "o_proj"] {
+            put(&format!("attention.{name}.weight"), &[12, 12]);
+            put(&format!("attention.{name}.bias"), &[12]);
+        }
+        for (name, to, from) in [("mlp.fc1", 24, 12), ("mlp.fc2", 12, 24)] {
+            put(&format!("{name}.weight"), &[to, from]);
+            put(&format!("{name}.bias"), &[to]);
+        }
+        for name in ["norm1", "norm2"] {
+            put(&format!("{name}.weight"), &[12]);
+            put(&format!("{name}.bias"), &[12]);
+        }
+        put("layer_scale1.lambda1", &[12]);
+        put("layer_scale2.lambda1", &[12]);
+    }
+    let value = |i: usize, salt: usize| (((i + 1) * (2 * salt + 7919)) as f32).sin() * 0.3;
+    let bytes: Vec<(String, Vec<usize>, Vec<u8>)> = shapes
+        .into_iter()
+        .enumerate()
+        .map(|(salt, (name, shape))| {
+            let count: usize = shape.iter().product();
+            let bytes = (0..count).flat_map(|i| value(i, salt).to_le_bytes()).collect();
+            (name, shape, bytes)
+        })
+        .collect();
+    let views = bytes.iter().map(|(name, shape, bytes)| {
+        (name, safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape.clone(), bytes).unwrap())
+    });
+    let config = r#"{"num_attention_heads": 2, "layer_norm_eps": 1e-6}"#;
+    let metadata = Some([("config".to_string(), config.to_string())].into());
+    std::fs::write(path, safetensors::serialize(views, metadata).unwrap()).unwrap();
+}
+
+#[test]
+fn semantic_infusion_pulls_and_is_off_without_weights() {
     let temporary = tempfile::tempdir().unwrap();
     let data = temporary.path().join("data");
     pairs(&data, 4);
     let tokenizer = trained_tokenizer(temporary.path(), &data);
-    let mut config = transformer_training(&data, &tokenizer, 30);
-    (config.precision, config.transformer.drop_path) = (Precision::Bf16, 0.0);
-    let run = temporary.path().join("run");
-    match train::train(&config, &session(&run, Start::Fresh)) {
-        Ok(_) => {
-            let lines = numbers(&run);
-            let losses: Vec<f64> = lines.iter().filter_map(|line| line["cross_entropy"].as_f64()).collect();
-            let norms: Vec<f64> = lines.iter().filter_map(|line| line["gradient_norm"].as_f64()).collect();
-            assert!(norms.iter().all(|norm| *norm > 0.0), "gradients reach the weights: {norms:?}");
-            assert!(losses[losses.len() - 1] < 0.95 * losses[0], "{losses:?}");
-        }
-        Err(error) => assert!(matches!(error, TrainError::Config { key: "precision", .. }), "{error}"),
+    let weights = temporary.path().join("dinov2.safetensors");
+    tiny_dinov2(&weights);
+    let without = plain(&data, &tokenizer, 4);
+    let with = |targets: Targets, weights: &Path| {
+        let infusion = SemanticInfusionConfig { weights: weights.into(), sigma: 0.5, targets };
+        TransformerTraining { semantic_infusion: Some(infusion), ..without.clone() }
+    };
+    let (off, said) = listening(|| run_of(temporary.path(), "off", &without));
+    assert!(said.contains("semantic infusion: off"), "{said}");
+    assert!(series(&off, "semantic").is_empty());
+    let (exact, said) = listening(|| run_of(temporary.path(), "exact", &with(Targets::Exact, &weights)));
+    assert!(said.contains("semantic infusion: on"), "{said}");
+    let cheap = run_of(temporary.path(), "cheap", &with(Targets::Cheap, &weights));
+    for run in [&exact, &cheap] {
+        let (loss, cross_entropy, semantic) =
+            (series(run, "loss"), series(run, "cross_entropy"), series(run, "semantic"));
+        assert!(semantic.iter().all(|loss| *loss > 0.0), "{semantic:?}");
+        let sum: Vec<f64> = cross_entropy.iter().zip(&semantic).map(|(a, b)| a + b).collect();
+        assert_close(&loss, &sum, 1e-5, "loss");
+        // The same weights at first, but another gradient, and so other weights from then on.
+        assert_close(&cross_entropy[..1], &series(&off, "cross_entropy")[..1], 1e-6, "the first step");
+        let norms = [run, &off].map(|run| series(run, "gradient_norm")[0]);
+        assert!((norms[0] / norms[1] - 1.0).abs() > 1e-4, "{norms:?}");
+        assert_ne!(cross_entropy[3], series(&off, "cross_entropy")[3]);
+    }
+    assert_ne!(series(&exact, "semantic")[0], series(&cheap, "semantic")[0]);
+    let config = with(Targets::Exact, &weights);
+    assert!(learner_weights(&exact, &config, Some(12))[0].keys().any(|name| name.starts_with("alignment")));
+    export_model(&exact, &Device::flex()).unwrap();
+    // In 16 bits the alignment still meets 32-bit hidden states.
+    let mut sixteen = with(Targets::Cheap, &weights);
+    sixteen.precision = Precision::Bf16;
+    let sixteen = run_of(temporary.path(), "sixteen", &sixteen);
+    assert_close(&series(&sixteen, "semantic")[..1], &series(&cheap, "semantic")[..1], 0.05, "16 bits");
+
+    let run = temporary.path().join("refused");
+    let foreign = temporary.path().join("foreign.safetensors");
+    let tensors = [("hello".to_string(), HostTensor { shape: vec![2], values: vec![1.0, 2.0] })];
+    std::fs::write(&foreign, earthmapper::weights::to_bytes(&HostTensors::from(tensors), Storage::F32))
+        .unwrap();
+    let torn = temporary.path().join("torn.safetensors");
+    std::fs::write(&torn, &std::fs::read(&weights).unwrap()[..1000]).unwrap();
+    for path in [temporary.path().join("missing.safetensors"), foreign, torn] {
+        let config = with(Targets::Cheap, &path);
+        let error = train::train(&config, &session(&run, Start::Fresh)).unwrap_err();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        assert!(matches!(error, TrainError::Weights(_)) && error.to_string().contains(&name), "{error}");
+        assert!(!run.exists(), "nothing is made for a training that cannot begin");
     }
 }
 
 #[test]
-fn wrong_configurations_and_folders_are_named() {
+fn sixteen_bit_passes_teach_the_32_bit_weights() {
+    let temporary = tempfile::tempdir().unwrap();
+    let data = temporary.path().join("data");
+    pairs(&data, 4);
+    let tokenizer = trained_tokenizer(temporary.path(), &data);
+    let mut config = plain(&data, &tokenizer, 30);
+    config.optimiser.weight_decay = 0.0;
+    let full = run_of(temporary.path(), "full", &config);
+    config.precision = Precision::Bf16;
+    assert!(Device::flex().supports_dtype(burn::tensor::DType::BF16));
+    let half = run_of(temporary.path(), "half", &config);
+    for name in ["cross_entropy", "gradient_norm"] {
+        assert_close(&series(&half, name)[..1], &series(&full, name)[..1], 0.05, name);
+    }
+    let losses = series(&half, "cross_entropy");
+    assert!(losses[losses.len() - 1] < 0.95 * losses[0], "{losses:?}");
+
+    // Every tensor that 32-bit passes move is moved by 16-bit passes too, about as far, and in steps finer than 16 bits.
+    let start = {
+        let mut config = config.clone();
+        (config.steps, config.optimiser.learning_rate) = (1, 0.0);
+        learner_weights(&run_of(temporary.path(), "start", &config), &config, None)
+    };
+    let [full, half] = [full, half].map(|run| learner_weights(&run, &config, None));
+    let moved = |end: &HostTensor, start: &HostTensor| {
+        let squares = end.values.iter().zip(&start.values).map(|(a, b)| f64::from(a - b).powi(2));
+        squares.sum::<f64>().sqrt()
+    };
+    let mut finer = 0;
+    for (name, start) in &start[0] {
+        let [full, half] = [&full, &half].map(|end| moved(&end[0][name], start));
+        assert!(
+            (full == 0.0) == (half == 0.0) && half <= 2.0 * full && full <= 2.0 * half,
+            "{name}: {full} {half}"
+        );
+        finer += usize::from(half > 0.0);
+    }
+    assert!(finer > 20, "{finer} tensors moved");
+    let sixteen_bits = |value: &f32| value.to_bits() & 0xffff == 0;
+    assert!(half[0].values().flat_map(|tensor| &tensor.values).any(|value| !sixteen_bits(value)));
+}
+
+#[test]
+fn wrong_configurations_are_named() {
     let temporary = tempfile::tempdir().unwrap();
     let data = temporary.path().join("data");
     std::fs::create_dir_all(&data).unwrap();
     let config = tokenizer_training(&data, 2);
-    let run = |name: &str| temporary.path().join(name);
-    let error = train_tokenizer::train(&config, &session(&run("a"), Start::Fresh)).unwrap_err();
+    let run = temporary.path().join("run");
+    let error = train_tokenizer::train(&config, &session(&run, Start::Fresh)).unwrap_err();
     assert!(matches!(error, TrainError::Pairs(PairError::NoPairs { .. })), "{error}");
-    assert!(!run("a").exists(), "nothing is made for a training that cannot begin");
+    let wrong = {
+        let mut config = config.clone();
+        config.augment.picture_side = 32;
+        config
+    };
+    let error = train_tokenizer::train(&wrong, &session(&run, Start::Fresh)).unwrap_err();
+    assert!(matches!(error, TrainError::Config { key: "augment.picture_side", .. }), "{error}");
+    pairs(&data, 2);
+    let mut wrong = config.clone();
+    wrong.losses.adversarial = Some(toml::from_str("weight = 0.1\nstart = 0\nlearning_rate = 1e-3").unwrap());
+    let error = train_tokenizer::train(&wrong, &session(&run, Start::Fresh)).unwrap_err();
+    let key = "losses.adversarial.discriminator";
+    assert!(matches!(&error, TrainError::Config { key: found, .. } if *found == key), "{error}");
+    let mut wrong = config.clone();
+    wrong.optimiser.learning_rate = f64::NAN;
+    let error = train_tokenizer::train(&wrong, &session(&run, Start::Fresh)).unwrap_err();
+    assert!(error.to_string().contains("learning_rate"), "{error}");
+    assert!(!run.exists(), "nothing is made for a training that cannot begin");
 
-    let text = toml::to_string(&config).unwrap().replace("log_every", "log_evry");
-    let error = toml::from_str::<TokenizerTraining>(&text).unwrap_err().to_string();
-    assert!(error.contains("log_evry"), "{error}");
+    let tokenizer = toml::to_string(&config).unwrap();
+    let transformer = toml::to_string(&transformer_training(&data, &run, 2)).unwrap();
+    // At the top and inside every table.
+    for (text, known, unknown) in [
+        (&tokenizer, "log_every", "log_evry"),
+        (&tokenizer, "folder", "foldr"),
+        (&tokenizer, "vocabulary", "vocabulry"),
+        (&tokenizer, "crop_min", "crop_mn"),
+        (&tokenizer, "batch_size", "batch_sze"),
+        (&tokenizer, "beta", "betta"),
+        (&transformer, "hide_place", "hide_places"),
+        (&transformer, "clip_norm", "clip_nrm"),
+        (&transformer, "drop_path", "drop_pth"),
+    ] {
+        let text = text.replacen(&format!("{known} ="), &format!("{unknown} ="), 1);
+        let error = match text.contains("[tokenizer]") {
+            true => toml::from_str::<TokenizerTraining>(&text).unwrap_err(),
+            false => toml::from_str::<TransformerTraining>(&text).unwrap_err(),
+        };
+        assert!(error.to_string().contains(unknown), "{unknown}: {error}");
+    }
+}
 
+#[test]
+fn unreadable_pictures_are_named_and_skipped_within_the_limit() {
+    let temporary = tempfile::tempdir().unwrap();
+    let data = temporary.path().join("data");
     pairs(&data, 4);
-    std::fs::write(data.join("9.png"), b"no picture").unwrap();
-    let mut config = tokenizer_training(&data, 2);
-    config.start.pairs = 0;
-    train_tokenizer::train(&config, &session(&run("b"), Start::Fresh)).unwrap_err();
-    config.validation.last = Some(3);
-    let outcome = train_tokenizer::train(&config, &session(&run("c"), Start::Fresh)).unwrap();
-    assert_eq!(outcome, Outcome::Finished, "one unreadable pair is skipped");
-    (0..3).for_each(|i| std::fs::write(data.join(format!("1{i}.png")), b"no picture").unwrap());
-    config.steps = 20;
-    let error = train_tokenizer::train(&config, &session(&run("d"), Start::Fresh)).unwrap_err();
-    assert!(matches!(error, TrainError::Data(_)), "{error}");
+    let damage = |name: &str| std::fs::write(data.join(name), b"no picture").unwrap();
+    damage("9.png");
+    let config = tokenizer_training(&data, 4);
+    let run = |name: &str| temporary.path().join(name);
+    let (outcome, said) = listening(|| train_tokenizer::train(&config, &session(&run("a"), Start::Fresh)));
+    assert_eq!(outcome.unwrap(), Outcome::Finished, "one may always be unreadable");
+    assert!(said.contains("skipped: ") && said.contains("9.png"), "{said}");
+    let transformer = transformer_training(&data, &run("a"), 4);
+    let (outcome, said) = listening(|| train::train(&transformer, &session(&run("b"), Start::Fresh)));
+    assert_eq!(outcome.unwrap(), Outcome::Finished);
+    assert!(said.contains("skipped: ") && said.contains("9.png"), "{said}");
+
+    ["10.png", "11.png", "12.png"].into_iter().for_each(damage);
+    let too_many = |error: TrainError| {
+        let text = error.to_string();
+        assert!(matches!(error, TrainError::Data(DataError::TooManyUnreadable { .. })), "{text}");
+        assert!(text.contains(".png") && text.contains("skip_limit"), "{text}");
+    };
+    too_many(train_tokenizer::train(&config, &session(&run("c"), Start::Fresh)).unwrap_err());
+    assert!(!run("c").exists(), "a validation that cannot work is noticed before the run begins");
+    let mut apart = TokenizerTraining { steps: 20, ..config.clone() };
+    (apart.validation.last, apart.start.pairs) = (Some(3), 0);
+    too_many(train_tokenizer::train(&apart, &session(&run("d"), Start::Fresh)).unwrap_err());
+    too_many(train::train(&transformer, &session(&run("e"), Start::Fresh)).unwrap_err());
+    let mut lenient = transformer.clone();
+    lenient.skip_limit = 0.5;
+    train::train(&lenient, &session(&run("f"), Start::Fresh)).unwrap();
+
+    // One unreadable pair is within the limit, but nothing is left of a folder of one.
+    let mut alone = transformer;
+    alone.training.first = Some(12);
+    let error = train::train(&alone, &session(&run("g"), Start::Fresh)).unwrap_err();
+    alone.skip_limit = 1.0;
+    too_many(error);
+    let error = train::train(&alone, &session(&run("h"), Start::Fresh)).unwrap_err();
+    assert!(matches!(error, TrainError::Data(DataError::NothingReadable { .. })), "{error}");
+}
+
+/// What `work` says through tracing on this thread.
+fn listening<T>(work: impl FnOnce() -> T) -> (T, String) {
+    let said = Said::default();
+    let result = tracing::subscriber::with_default(said.clone(), work);
+    let text = said.0.lock().unwrap().clone();
+    (result, text)
+}
+
+#[derive(Clone, Default)]
+struct Said(Arc<Mutex<String>>);
+
+impl tracing::Subscriber for Said {
+    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+        true
+    }
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+    fn event(&self, event: &tracing::Event<'_>) {
+        struct Text<'a>(&'a mut String);
+        impl tracing::field::Visit for Text<'_> {
+            fn record_debug(&mut self, _: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+                self.0.push_str(&format!("{value:?}\n"));
+            }
+        }
+        event.record(&mut Text(&mut self.0.lock().unwrap()));
+    }
+    fn enter(&self, _: &tracing::span::Id) {}
+    fn exit(&self, _: &tracing::span::Id) {}
 }

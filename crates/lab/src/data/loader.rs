@@ -288,6 +288,67 @@ pub fn read_square(folder: &PairFolder, index: usize, picture_side: u32) -> Resu
     Ok(Pair { name, satellite, map })
 }
 
+/// Reads pairs for validation as [`read_square`] does; those that cannot be read are named in the log and left out, as
+/// long as they are no more than `skip_limit` allows (one always is).
+///
+/// # Errors
+///
+/// [`DataError::TooManyUnreadable`] and [`DataError::NothingReadable`].
+///
+/// # Panics
+///
+/// As [`read_square`].
+pub fn read_squares(
+    folder: &PairFolder,
+    indices: &[usize],
+    picture_side: u32,
+    skip_limit: f64,
+) -> Result<Vec<Pair>, DataError> {
+    let mut skipped = Skipped::new(indices.len(), skip_limit);
+    let mut pairs = Vec::with_capacity(indices.len());
+    for &index in indices {
+        match read_square(folder, index, picture_side) {
+            Ok(pair) => pairs.push(pair),
+            Err(error) => skipped.push(&error)?,
+        }
+    }
+    if pairs.is_empty() { Err(skipped.nothing_readable()) } else { Ok(pairs) }
+}
+
+/// Pairs that were passed over, and how many may be.
+pub(crate) struct Skipped {
+    total: usize,
+    limit: usize,
+    reasons: Vec<String>,
+}
+
+impl Skipped {
+    /// None yet, of `total` pairs.
+    pub(crate) fn new(total: usize, skip_limit: f64) -> Self {
+        Self { total, limit: ((total as f64 * skip_limit) as usize).max(1), reasons: Vec::new() }
+    }
+
+    /// One more, named in the log; an error when it is one too many.
+    pub(crate) fn push(&mut self, error: &PairError) -> Result<(), DataError> {
+        tracing::warn!("skipped: {error}");
+        self.reasons.push(error.to_string());
+        let (count, total, limit) = (self.reasons.len(), self.total, self.limit);
+        match count > limit {
+            true => Err(DataError::TooManyUnreadable { count, total, limit, first: self.first_reasons() }),
+            false => Ok(()),
+        }
+    }
+
+    /// The error when nothing is left.
+    pub(crate) fn nothing_readable(&self) -> DataError {
+        DataError::NothingReadable { total: self.total, first: self.first_reasons() }
+    }
+
+    fn first_reasons(&self) -> Vec<String> {
+        self.reasons.iter().take(LISTED).cloned().collect()
+    }
+}
+
 #[cfg(test)]
 #[path = "loader_tests.rs"]
 mod tests;

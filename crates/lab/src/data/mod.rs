@@ -16,5 +16,6 @@ mod workers;
 
 pub use augment::{AugmentConfig, Augmentation, augmentation, epoch_order};
 pub use contact_sheet::contact_sheet;
-pub use loader::{Batch, DataError, LoaderConfig, PairLoader, Position, read_square};
+pub(crate) use loader::Skipped;
+pub use loader::{Batch, DataError, LoaderConfig, PairLoader, Position, read_square, read_squares};
 pub use unit::{from_unit, to_unit};

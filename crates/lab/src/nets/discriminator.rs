@@ -30,6 +30,17 @@ impl Default for PatchDiscriminatorConfig {
 }
 
 impl PatchDiscriminatorConfig {
+    /// Patches per side that a picture of `side` pixels is judged by; `None` when nothing is left to judge or the shape
+    /// is no network.
+    pub fn patches(&self, side: usize) -> Option<usize> {
+        if self.width == 0 || self.layers == 0 {
+            return None;
+        }
+        // Kernels of 4 with one pixel of padding: `layers` convolutions halve the side, two take off a pixel.
+        let halved = (0..self.layers).try_fold(side, |side, _| Some(side / 2).filter(|side| *side > 0))?;
+        halved.checked_sub(2).filter(|side| *side > 0)
+    }
+
     /// Initialises the network: the same seed gives the same weights on every device.
     ///
     /// # Panics

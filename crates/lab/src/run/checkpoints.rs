@@ -152,21 +152,31 @@ impl Checkpoints {
         self.remove_leftovers()?;
         let (found, damaged) = self.newest_whole()?;
         for (step, reason) in damaged {
-            let aside = self.folder.join(format!("damaged-step-{step}"));
-            remove(&aside)?;
-            let folder = self.folder_of(step);
-            fs::rename(&folder, &aside).map_err(RunError::io(&folder))?;
+            let aside = self.set_aside(step, "damaged")?;
             tracing::warn!("{}: damaged checkpoint passed over: {reason}", aside.display());
         }
-        if let Some(checkpoint) = &found {
-            let name = format!("step-{}\n", checkpoint.step);
-            atomic_write(&self.run_folder.join("last"), name.as_bytes(), true)?;
+        match &found {
+            Some(checkpoint) => {
+                let name = format!("step-{}\n", checkpoint.step);
+                atomic_write(&self.run_folder.join("last"), name.as_bytes(), true)?;
+            }
+            None => remove(&self.run_folder.join("last"))?,
         }
         if let Some(step) = self.best_step().filter(|&step| !self.folder_of(step).is_dir()) {
             tracing::warn!("the best checkpoint, step-{step}, is gone; the next best will take its place");
             remove(&self.run_folder.join("best"))?;
         }
         Ok(found)
+    }
+
+    /// Gives the checkpoint of a step, if there is one, a name under which nothing looks for it.
+    pub(super) fn set_aside(&self, step: u64, why: &str) -> Result<PathBuf, RunError> {
+        let (folder, aside) = (self.folder_of(step), self.folder.join(format!("{why}-step-{step}")));
+        if folder.exists() {
+            remove(&aside)?;
+            fs::rename(&folder, &aside).map_err(RunError::io(&folder))?;
+        }
+        Ok(aside)
     }
 
     fn remove_leftovers(&self) -> Result<(), RunError> {

@@ -222,6 +222,20 @@ impl Run {
         Ok(saved)
     }
 
+    /// Sets the checkpoint of this step aside under another name, if there is one, because its weights turned out to
+    /// be no good; gives back the step of the newest that is left.
+    ///
+    /// # Errors
+    ///
+    /// Those about reading and writing.
+    pub fn set_aside(&mut self, step: u64) -> Result<Option<u64>, RunError> {
+        let aside = self.checkpoints.set_aside(step, "spoiled")?;
+        if aside.exists() {
+            tracing::warn!("{}: set aside, because its weights lead to no number", aside.display());
+        }
+        Ok(self.checkpoints.recover()?.map(|checkpoint| checkpoint.step))
+    }
+
     /// Lets `best` name the checkpoint of this step; call it right after saving.
     ///
     /// # Errors
