@@ -21,9 +21,10 @@ struct Program {
     command: Command,
 }
 
-const AFTER_HELP: &str = "Exit codes: 0 done, 1 failure, 2 usage, 3 bad input, 4 model missing, damaged or not fitting, \
-5 partly done, 130 interrupted (a training can be resumed).\nEvery flag can also be given as EARTHMAPPER_FLAG in the \
-environment.";
+const AFTER_HELP: &str =
+    "Exit codes: 0 done, 1 failure, 2 usage, 3 bad input, 4 model missing, damaged or not \
+fitting, 5 partly done, 130 interrupted (a training can be resumed).
+Every flag can also be given as EARTHMAPPER_FLAG in the environment.";
 
 #[derive(Subcommand, Debug)]
 enum Command {
@@ -60,7 +61,10 @@ fn main() {
     std::process::exit(match result {
         Ok(()) => 0,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", exit::line(&error));
+            if program.output.verbose > 0 {
+                eprintln!("{error:?}");
+            }
             exit::code(&error)
         }
     });

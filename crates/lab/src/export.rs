@@ -53,7 +53,7 @@ pub fn export_model(folder: &Path, device: &Device) -> Result<EarthMapper, Train
     Ok(assemble(&config, tokenizer_config, tokenizer, learner.transformer().clone()))
 }
 
-fn run_config<T: for<'de> serde::Deserialize<'de>>(folder: &Path) -> Result<T, TrainError> {
+pub(crate) fn run_config<T: for<'de> serde::Deserialize<'de>>(folder: &Path) -> Result<T, TrainError> {
     let path = folder.join("config.toml");
     let text = std::fs::read_to_string(&path).map_err(RunError::io(&path))?;
     toml::from_str(&text).map_err(|error| checkpoint_error(&path)(error.to_string()))

@@ -3,6 +3,8 @@
 use anyhow::Result;
 use clap::CommandFactory;
 
+use crate::settings::print;
+
 /// Print completions for a shell
 #[derive(clap::Args, Debug)]
 pub struct Args {
@@ -12,11 +14,7 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> Result<()> {
-    clap_complete::generate(
-        args.shell,
-        &mut crate::Program::command(),
-        "earthmapper",
-        &mut std::io::stdout(),
-    );
-    Ok(())
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut crate::Program::command(), "earthmapper", &mut script);
+    print(&String::from_utf8(script)?)
 }

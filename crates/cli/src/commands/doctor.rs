@@ -70,7 +70,7 @@ pub fn run(args: Args, output: &Output) -> Result<()> {
         .collect();
     let facts: serde_json::Map<_, _> =
         facts.into_iter().map(|(name, value)| (name.to_string(), json!(value))).collect();
-    output.result(&text, json!({ "facts": facts, "checks": list, "failed": failed }));
+    output.result(&text, json!({ "facts": facts, "checks": list, "failed": failed }))?;
     if failed > 0 {
         bail!("{failed} of {} checks failed on {}; use --device cpu", checks.len(), args.model.device);
     }

@@ -6,19 +6,22 @@ use anyhow::Result;
 use earthmapper::translator::Translator;
 use earthmapper::windows::Setting;
 use earthmapper_geo::Modality;
-use earthmapper_geo::picture::{check_picture_output, read_mask, read_picture, write_picture};
+use earthmapper_geo::picture::{read_mask, read_picture};
 use earthmapper_lab::progress::Progress;
 use serde_json::json;
 
 use crate::exit::BadInput;
-use crate::settings::{FileArgs, GenerationArgs, ModelArgs, Output, PlaceArgs, check_modality, provenance};
+use crate::settings::{
+    Content, FileArgs, GenerationArgs, ModelArgs, Output, PlaceArgs, Written, check_modality, provenance,
+    warn_about_place,
+};
 
 /// Fill the hole of a picture; everything outside it stays as it is
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// The picture.
     input: PathBuf,
-    /// Where the result goes.
+    /// Where the result goes; the rest of the picture stays the same to the byte in .png and .webp.
     output: PathBuf,
     /// The hole: a picture of the same size, white where to fill.
     #[arg(long, value_name = "FILE", env = "EARTHMAPPER_MASK")]
@@ -40,49 +43,50 @@ pub struct Args {
 }
 
 pub fn run(args: Args, output: &Output) -> Result<()> {
-    check_picture_output(&args.output, args.files.overwrite)?;
+    let paths = [args.output];
+    args.files.check_outputs(&paths)?;
     let place = args.place.place()?;
     let limits = args.files.limits();
     let picture = read_picture(&args.input, &limits)?;
     let mask = read_mask(&args.mask, &limits)?;
     let given = args.given.as_ref().map(|path| read_picture(path, &limits)).transpose()?;
-    let size = (picture.width(), picture.height());
-    let sizes = [(Some(&args.mask), (mask.width(), mask.height()))].into_iter();
-    let sizes =
-        sizes.chain(given.as_ref().map(|given| (args.given.as_ref(), (given.width(), given.height()))));
-    for (path, other) in sizes {
-        if other != size {
-            let path = path.expect("a file that was read").display();
-            let text = format!(
-                "{path}: is {} × {}, the picture is {} × {}; make them equal",
-                other.0, other.1, size.0, size.1
-            );
-            return Err(BadInput(text).into());
-        }
+    let (width, height) = (picture.width(), picture.height());
+    let mut sizes = vec![(&args.mask, mask.width(), mask.height())];
+    sizes.extend(args.given.iter().zip(&given).map(|(path, given)| (path, given.width(), given.height())));
+    if let Some((path, w, h)) = sizes.into_iter().find(|&(_, w, h)| (w, h) != (width, height)) {
+        let text =
+            format!("{}: is {w} × {h}, the picture is {width} × {height}; make them equal", path.display());
+        return Err(BadInput(text).into());
     }
     if mask.hole_count() == 0 {
-        return Err(BadInput(format!(
-            "{}: has no white pixel, so there is nothing to fill",
-            args.mask.display()
-        ))
-        .into());
+        let text = format!("{}: has no white pixel, so there is nothing to fill", args.mask.display());
+        return Err(BadInput(text).into());
     }
     let model = args.model.load()?;
     check_modality(&model, args.modality)?;
+    if given.is_some() {
+        check_modality(&model, args.modality.other())?;
+    }
+    warn_about_place(&model, place);
+    args.files.check_size(&model, (width.into(), height.into()), &paths)?;
     let options = args.generation.options(model.generation.towards(args.modality))?;
+    let facts = json!({ "seed": args.generation.seed, "pixels": mask.hole_count() });
+    if args.files.dry_run {
+        return output.outputs(&paths, true, facts);
+    }
+
     let setting = Setting { place, seed: args.generation.seed, options: &options };
-    let mut progress = Progress::start(output.progress(), "windows", 0, 1);
     let translator = Translator::new(&model);
+    // The most windows there can be: a hole seldom touches them all.
+    let windows = translator.window_count(width, height) as u64;
+    let mut progress = Progress::start(output.progress(), "windows", 0, windows);
     let result =
-        translator.inpaint(&picture, args.modality, &mask, given.as_ref(), &setting, &mut |done, _| {
-            progress.update(done as u64, 1, None);
+        translator.inpaint(&picture, args.modality, &mask, given.as_ref(), &setting, &mut |done, all| {
+            progress.update(windows - (all - done) as u64, 1, None);
         })?;
     progress.finish();
-    let provenance = provenance(&model, "inpainted", args.generation.seed, Some(&args.input), &options);
-    write_picture(&args.output, &result, &args.files.write(provenance))?;
-    output.result(
-        &args.output.display().to_string(),
-        json!({ "output": args.output, "pixels": mask.hole_count() }),
-    );
-    Ok(())
+    let provenance =
+        provenance(&model, "inpainted", args.generation.seed, Some(&args.input), place, &options);
+    args.files.write(&[Written { path: &paths[0], content: Content::Colour(&result) }], &provenance)?;
+    output.outputs(&paths, false, facts)
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::ValueEnum;
 use earthmapper::weights::{self, Storage};
 use earthmapper_lab::export::{card, export_model};
@@ -135,8 +135,7 @@ fn info(args: &InfoArgs, output: &Output) -> Result<()> {
         if checked { "verified" } else { "none" },
         serde_json::to_string_pretty(&model.generation)?,
     );
-    output.result(&text, json);
-    Ok(())
+    output.result(&text, json)
 }
 
 fn export(args: &ExportArgs, output: &Output) -> Result<()> {
@@ -153,8 +152,7 @@ fn export(args: &ExportArgs, output: &Output) -> Result<()> {
         None => card(&model, &args.from_run),
     };
     model.save(&args.output, args.storage.storage(), &text)?;
-    output.result(&args.output.display().to_string(), json!({ "output": args.output }));
-    Ok(())
+    output.result(&args.output.display().to_string(), json!({ "output": args.output }))
 }
 
 fn import(args: &ImportArgs, output: &Output) -> Result<()> {
@@ -182,8 +180,7 @@ fn import(args: &ImportArgs, output: &Output) -> Result<()> {
     output.result(
         &format!("{report}\n{}", args.output.display()),
         json!({ "output": args.output, "report": report }),
-    );
-    Ok(())
+    )
 }
 
 fn check_new(path: &std::path::Path) -> Result<()> {
@@ -192,5 +189,5 @@ fn check_new(path: &std::path::Path) -> Result<()> {
 }
 
 fn read(path: &std::path::Path) -> Result<String> {
-    std::fs::read_to_string(path).with_context(|| path.display().to_string())
+    std::fs::read_to_string(path).map_err(|error| BadInput(format!("{}: {error}", path.display())).into())
 }

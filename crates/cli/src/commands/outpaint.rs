@@ -6,19 +6,22 @@ use anyhow::Result;
 use earthmapper::translator::Translator;
 use earthmapper::windows::{Margins, Setting};
 use earthmapper_geo::Modality;
-use earthmapper_geo::picture::{check_picture_output, read_picture, write_picture};
+use earthmapper_geo::picture::read_picture;
 use earthmapper_lab::progress::Progress;
 use serde_json::json;
 
-use crate::exit::BadInput;
-use crate::settings::{FileArgs, GenerationArgs, ModelArgs, Output, PlaceArgs, check_modality, provenance};
+use crate::exit::Usage;
+use crate::settings::{
+    Content, FileArgs, GenerationArgs, ModelArgs, Output, PlaceArgs, Written, check_modality, provenance,
+    warn_about_place,
+};
 
 /// Extend a picture beyond its borders; the picture itself stays as it is
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// The picture.
     input: PathBuf,
-    /// Where the result goes.
+    /// Where the result goes; the picture inside it stays the same to the byte in .png and .webp.
     output: PathBuf,
     /// What the picture is: map or satellite.
     #[arg(long = "as", value_name = "map|satellite", env = "EARTHMAPPER_AS")]
@@ -46,36 +49,38 @@ pub struct Args {
 }
 
 pub fn run(args: Args, output: &Output) -> Result<()> {
-    check_picture_output(&args.output, args.files.overwrite)?;
     let margins = Margins { left: args.left, right: args.right, top: args.top, bottom: args.bottom };
     if margins == Margins::default() {
-        return Err(BadInput("nothing to add; give --left, --right, --top or --bottom".into()).into());
+        return Err(Usage("nothing to add; give --left, --right, --top or --bottom".into()).into());
     }
+    let paths = [args.output];
+    args.files.check_outputs(&paths)?;
     let place = args.place.place()?;
     let picture = read_picture(&args.input, &args.files.limits())?;
     let grown = |length: u32, a: u32, b: u32| u64::from(length) + u64::from(a) + u64::from(b);
-    let (width, height) =
-        (grown(picture.width(), args.left, args.right), grown(picture.height(), args.top, args.bottom));
-    if width.saturating_mul(height) > args.files.max_pixels {
-        let text =
-            format!("{width} × {height} is more than --max-pixels {}; add less", args.files.max_pixels);
-        return Err(BadInput(text).into());
-    }
+    let width = grown(picture.width(), args.left, args.right);
+    let height = grown(picture.height(), args.top, args.bottom);
     let model = args.model.load()?;
     check_modality(&model, args.modality)?;
+    warn_about_place(&model, place);
+    args.files.check_size(&model, (width, height), &paths)?;
     let options = args.generation.options(model.generation.towards(args.modality))?;
+    let facts = json!({ "seed": args.generation.seed, "width": width, "height": height });
+    if args.files.dry_run {
+        return output.outputs(&paths, true, facts);
+    }
+
     let setting = Setting { place, seed: args.generation.seed, options: &options };
-    let mut progress = Progress::start(output.progress(), "windows", 0, 1);
     let translator = Translator::new(&model);
-    let result = translator.outpaint(&picture, args.modality, margins, &setting, &mut |done, _| {
-        progress.update(done as u64, 1, None);
+    // The most windows there can be: those wholly inside the picture have nothing to fill.
+    let windows = translator.window_count(width as u32, height as u32) as u64;
+    let mut progress = Progress::start(output.progress(), "windows", 0, windows);
+    let result = translator.outpaint(&picture, args.modality, margins, &setting, &mut |done, all| {
+        progress.update(windows - (all - done) as u64, 1, None);
     })?;
     progress.finish();
-    let provenance = provenance(&model, "outpainted", args.generation.seed, Some(&args.input), &options);
-    write_picture(&args.output, &result, &args.files.write(provenance))?;
-    output.result(
-        &args.output.display().to_string(),
-        json!({ "output": args.output, "width": result.width(), "height": result.height() }),
-    );
-    Ok(())
+    let provenance =
+        provenance(&model, "outpainted", args.generation.seed, Some(&args.input), place, &options);
+    args.files.write(&[Written { path: &paths[0], content: Content::Colour(&result) }], &provenance)?;
+    output.outputs(&paths, false, facts)
 }

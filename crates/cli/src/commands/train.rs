@@ -8,7 +8,7 @@ use earthmapper_lab::train::TransformerTraining;
 use earthmapper_lab::train_tokenizer::TokenizerTraining;
 
 use crate::exit::{BadInput, Interrupted};
-use crate::settings::{Output, interrupt};
+use crate::settings::{Output, interrupt, print, say};
 
 /// Train on pairs of your own
 #[derive(clap::Subcommand, Debug)]
@@ -29,16 +29,16 @@ pub struct Args {
     #[arg(long, value_name = "DIR", env = "EARTHMAPPER_RUN")]
     run: PathBuf,
     /// Go on from the last checkpoint.
-    #[arg(long, conflicts_with = "overwrite", env = "EARTHMAPPER_RESUME")]
+    #[arg(long, conflicts_with = "overwrite", value_parser = clap::builder::BoolishValueParser::new(), env = "EARTHMAPPER_RESUME")]
     resume: bool,
     /// Replace a run that is there.
-    #[arg(long, env = "EARTHMAPPER_OVERWRITE")]
+    #[arg(long, value_parser = clap::builder::BoolishValueParser::new(), env = "EARTHMAPPER_OVERWRITE")]
     overwrite: bool,
     /// cpu, cuda, cuda:N, vulkan, metal or auto.
     #[arg(long, default_value = "cpu", env = "EARTHMAPPER_DEVICE")]
     device: String,
     /// Check the configuration and print it with all its defaults; train nothing.
-    #[arg(long, env = "EARTHMAPPER_DRY_RUN")]
+    #[arg(long, value_parser = clap::builder::BoolishValueParser::new(), env = "EARTHMAPPER_DRY_RUN")]
     dry_run: bool,
 }
 
@@ -57,7 +57,7 @@ pub fn run(command: Command, output: &Output) -> Result<()> {
         Command::Tokenizer(args) => {
             let config: TokenizerTraining = read_config(&args.config)?;
             if args.dry_run {
-                return print(&config);
+                return show(&config, output);
             }
             earthmapper_lab::train_tokenizer::train(&config, &args.session(output)?)?
         }
@@ -65,7 +65,7 @@ pub fn run(command: Command, output: &Output) -> Result<()> {
             let mut config: TransformerTraining = read_config(&args.config)?;
             config.from = from.or(config.from);
             if args.dry_run {
-                return print(&config);
+                return show(&config, output);
             }
             earthmapper_lab::train::train(&config, &args.session(output)?)?
         }
@@ -78,8 +78,7 @@ pub fn run(command: Command, output: &Output) -> Result<()> {
 
 impl Args {
     fn session(&self, output: &Output) -> Result<Session> {
-        let device =
-            earthmapper::device::device(&self.device).map_err(|error| BadInput(error.to_string()))?;
+        let device = earthmapper::device::device(&self.device)?;
         Ok(Session {
             folder: self.run.clone(),
             device,
@@ -100,15 +99,16 @@ fn read_config<T: for<'de> serde::Deserialize<'de>>(path: &Path) -> Result<T> {
         BadInput(format!("{}: {error}; name a configuration with -c FILE", path.display()))
     })?;
     toml::from_str(&text).map_err(|error| {
-        // The parser's text is several lines with the place marked; the first says where, the last what.
-        let text = error.to_string();
-        let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-        let (first, last) = (lines.first().unwrap_or(&""), lines.last().unwrap_or(&""));
-        BadInput(format!("{}: {first}: {last}", path.display())).into()
+        let at = error.span().map_or(String::new(), |span| {
+            format!(":{}", text[..span.start.min(text.len())].matches('\n').count() + 1)
+        });
+        BadInput(format!("{}{at}: {}", path.display(), error.message())).into()
     })
 }
 
-fn print<T: serde::Serialize>(config: &T) -> Result<()> {
-    print!("{}", toml::to_string_pretty(config).context("a plain configuration")?);
-    Ok(())
+fn show<T: serde::Serialize>(config: &T, output: &Output) -> Result<()> {
+    match output.json {
+        true => say(&serde_json::to_string(config)?),
+        false => print(&toml::to_string_pretty(config).context("a plain configuration")?),
+    }
 }

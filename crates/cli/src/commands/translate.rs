@@ -6,12 +6,14 @@ use anyhow::Result;
 use earthmapper::translator::Translator;
 use earthmapper::windows::{Setting, WindowOptions};
 use earthmapper_geo::Modality;
-use earthmapper_geo::picture::{check_picture_output, read_picture, write_grey, write_picture};
+use earthmapper_geo::picture::read_picture;
 use earthmapper_lab::progress::Progress;
 use serde_json::json;
 
-use crate::exit::BadInput;
-use crate::settings::{FileArgs, GenerationArgs, ModelArgs, Output, PlaceArgs, check_modality, provenance};
+use crate::settings::{
+    Content, FileArgs, GenerationArgs, ModelArgs, Output, PlaceArgs, Written, check_modality, positive,
+    provenance, warn_about_place,
+};
 
 /// Translate a picture: PNG, JPEG or WebP, of any size
 #[derive(clap::Args, Debug)]
@@ -23,18 +25,18 @@ pub struct Args {
     /// What to make: map or satellite.
     #[arg(long, value_name = "map|satellite", env = "EARTHMAPPER_TO")]
     to: Modality,
-    /// Results to make; they are numbered before the ending.
-    #[arg(long, default_value_t = 1, env = "EARTHMAPPER_SAMPLES")]
-    samples: usize,
+    /// Results to make, 1 … 1000; several are numbered before the ending.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000), env = "EARTHMAPPER_SAMPLES")]
+    samples: u32,
     /// Resample the picture by this factor first, and the result back after.
-    #[arg(long, default_value_t = 1.0, env = "EARTHMAPPER_SCALE")]
+    #[arg(long, default_value_t = 1.0, value_parser = positive::<f64>, env = "EARTHMAPPER_SCALE")]
     scale: f64,
-    /// Also write how undecided the model was, as a grey picture.
+    /// Also write how undecided the model was, as a grey picture; numbered like the results.
     #[arg(long, value_name = "FILE", env = "EARTHMAPPER_ENTROPY")]
     entropy: Option<PathBuf>,
     /// Windows of a large picture at once.
-    #[arg(long, default_value_t = 4, env = "EARTHMAPPER_BATCH_SIZE")]
-    batch_size: usize,
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=4096), env = "EARTHMAPPER_BATCH_SIZE")]
+    batch_size: u32,
     #[command(flatten)]
     place: PlaceArgs,
     #[command(flatten)]
@@ -46,63 +48,60 @@ pub struct Args {
 }
 
 pub fn run(args: Args, output: &Output) -> Result<()> {
-    if args.samples == 0 || args.samples > 1000 {
-        return Err(BadInput("--samples must be between 1 and 1000".into()).into());
-    }
-    if !(0.01..=100.0).contains(&args.scale) {
-        return Err(BadInput("--scale must be between 0.01 and 100".into()).into());
-    }
-    let outputs: Vec<PathBuf> =
-        (0..args.samples).map(|sample| numbered(&args.output, sample, args.samples)).collect();
-    for path in outputs.iter().chain(&args.entropy) {
-        check_picture_output(path, args.files.overwrite)?;
-    }
+    let names = |path: &PathBuf| -> Vec<PathBuf> {
+        (0..args.samples).map(|sample| numbered(path, sample, args.samples)).collect()
+    };
+    let mut paths = names(&args.output);
+    paths.extend(args.entropy.iter().flat_map(names));
+    args.files.check_outputs(&paths)?;
     let place = args.place.place()?;
     let picture = read_picture(&args.input, &args.files.limits())?;
-    let scaled = f64::from(picture.width()) * f64::from(picture.height()) * args.scale * args.scale;
-    if scaled > args.files.max_pixels as f64 {
-        return Err(BadInput(format!(
-            "--scale {} makes more than --max-pixels {}",
-            args.scale, args.files.max_pixels
-        ))
-        .into());
-    }
+    let (width, height) = (picture.width(), picture.height());
     let model = args.model.load()?;
     check_modality(&model, args.to)?;
     check_modality(&model, args.to.other())?;
+    warn_about_place(&model, place);
+    let scaled = |length: u32| (f64::from(length) * args.scale).round().max(1.0) as u64;
+    args.files.check_size(&model, (scaled(width), scaled(height)), [])?;
+    args.files.check_size(&model, (width.into(), height.into()), &paths)?;
     let options = args.generation.options(model.generation.towards(args.to))?;
+    let translator = Translator::new(&model);
+    let count = translator.window_count(scaled(width) as u32, scaled(height) as u32);
+    let facts = json!({ "seed": args.generation.seed, "windows": count, "width": width, "height": height });
+    if args.files.dry_run {
+        return output.outputs(&paths, true, facts);
+    }
+
     let setting = Setting { place, seed: args.generation.seed, options: &options };
-    let windows = WindowOptions { batch_size: args.batch_size, scale: args.scale, samples: args.samples };
-    let mut progress = Progress::start(output.progress(), "windows", 0, 0);
+    let windows = WindowOptions {
+        batch_size: args.batch_size as usize,
+        scale: args.scale,
+        samples: args.samples as usize,
+    };
+    let mut progress =
+        Progress::start(output.progress(), "windows", 0, count as u64 * u64::from(args.samples));
     let mut before = 0;
-    let results =
-        Translator::new(&model).translate(&picture, args.to, &setting, &windows, &mut |done, of| {
-            if before == 0 {
-                progress = Progress::start(output.progress(), "windows", 0, of as u64);
-            }
-            progress.update(done as u64, (done - before) as u64, None);
-            before = done;
-        })?;
+    let results = translator.translate(&picture, args.to, &setting, &windows, &mut |done, _| {
+        progress.update(done as u64, (done - before) as u64, None);
+        before = done;
+    })?;
     progress.finish();
+
     let task = format!("{} → {}", args.to.other(), args.to);
-    let provenance = provenance(&model, &task, args.generation.seed, Some(&args.input), &options);
-    for (path, result) in outputs.iter().zip(&results) {
-        write_picture(path, &result.picture, &args.files.write(provenance.clone()))?;
+    let mut provenance = provenance(&model, &task, args.generation.seed, Some(&args.input), place, &options);
+    if args.scale != 1.0 {
+        provenance.extra.insert("scale".into(), args.scale.to_string());
     }
-    if let Some(path) = &args.entropy {
-        let write = args.files.write(provenance.clone());
-        write_grey(path, picture.width(), picture.height(), &results[0].uncertainty, &write)?;
-    }
-    let names: Vec<String> = outputs.iter().map(|path| path.display().to_string()).collect();
-    output.result(
-        &names.join("\n"),
-        json!({ "outputs": names, "entropy": args.entropy, "seed": args.generation.seed }),
-    );
-    Ok(())
+    let pictures = results.iter().map(|result| Content::Colour(&result.picture));
+    let greys = results.iter().map(|result| Content::Grey(width, height, &result.uncertainty));
+    let written = paths.iter().zip(pictures.chain(greys));
+    let written: Vec<Written> = written.map(|(path, content)| Written { path, content }).collect();
+    args.files.write(&written, &provenance)?;
+    output.outputs(&paths, false, facts)
 }
 
 /// `name.png` for a single result, else `name-1.png`, `name-2.png` …
-fn numbered(path: &Path, sample: usize, samples: usize) -> PathBuf {
+fn numbered(path: &Path, sample: u32, samples: u32) -> PathBuf {
     if samples == 1 {
         return path.to_path_buf();
     }

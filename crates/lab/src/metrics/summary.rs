@@ -224,7 +224,8 @@ pub struct Mean {
 }
 
 impl Mean {
-    fn of(values: &[f64]) -> Self {
+    /// Mean and interval of at least one value.
+    pub(crate) fn of(values: &[f64]) -> Self {
         let mean = values.iter().sum::<f64>() / values.len() as f64;
         Self { mean, interval: bootstrap_interval(values, SUMMARY_SEED) }
     }

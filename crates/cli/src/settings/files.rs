@@ -1,0 +1,141 @@
+//! Flags about reading and writing pictures, and the checks that come before the work.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use clap::Args;
+use clap::builder::BoolishValueParser;
+use earthmapper::EarthMapper;
+use earthmapper_geo::picture::{check_picture_output, write_grey, write_picture};
+use earthmapper_geo::{Picture, PictureError, PictureLimits, Provenance, WriteOptions};
+
+use crate::exit::{BadInput, Partly, Usage};
+
+/// Reading and writing pictures.
+#[derive(Args, Debug, Clone)]
+pub struct FileArgs {
+    /// Replace an output that exists.
+    #[arg(long, value_parser = BoolishValueParser::new(), env = "EARTHMAPPER_OVERWRITE")]
+    pub overwrite: bool,
+    /// Refuse pictures with more pixels than this.
+    #[arg(long, default_value_t = 100_000_000, env = "EARTHMAPPER_MAX_PIXELS")]
+    pub max_pixels: u64,
+    /// Check everything and say what would be done; write nothing.
+    #[arg(long, value_parser = BoolishValueParser::new(), env = "EARTHMAPPER_DRY_RUN")]
+    pub dry_run: bool,
+}
+
+/// One picture to write.
+pub struct Written<'a> {
+    /// Where to.
+    pub path: &'a Path,
+    /// What.
+    pub content: Content<'a>,
+}
+
+/// What is written.
+pub enum Content<'a> {
+    /// A colour picture.
+    Colour(&'a Picture),
+    /// Grey values, of width and height.
+    Grey(u32, u32, &'a [u8]),
+}
+
+impl FileArgs {
+    /// Limits for reading.
+    pub fn limits(&self) -> PictureLimits {
+        PictureLimits { max_pixels: self.max_pixels, ..Default::default() }
+    }
+
+    /// Checks, before the work, that these outputs could be written and do not replace each other.
+    pub fn check_outputs<'a>(&self, paths: impl IntoIterator<Item = &'a PathBuf>) -> Result<()> {
+        let mut seen: Vec<PathBuf> = Vec::new();
+        for path in paths {
+            check_picture_output(path, self.overwrite)?;
+            // The folder is there by now, so that two spellings of one file can be told.
+            let folder = path.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
+            let whole =
+                folder.canonicalize().unwrap_or(folder.into()).join(path.file_name().unwrap_or_default());
+            if seen.contains(&whole) {
+                return Err(
+                    Usage(format!("{}: is named for two outputs; name two files", path.display())).into()
+                );
+            }
+            seen.push(whole);
+        }
+        Ok(())
+    }
+
+    /// Checks, before the work, that pictures of this size fit into the formats that the names say, and that the model
+    /// can work on them within `--max-pixels`.
+    pub fn check_size<'a>(
+        &self,
+        model: &EarthMapper,
+        (width, height): (u64, u64),
+        paths: impl IntoIterator<Item = &'a PathBuf>,
+    ) -> Result<()> {
+        let side = model.tokenizer_config.picture_side as u64;
+        let most = self.max_pixels.max(side * side);
+        // A thin picture is continued to the model's side.
+        let pixels = width.max(side).saturating_mul(height.max(side));
+        if pixels > most || width.max(height) > u64::from(u32::MAX / 2) {
+            let text = format!(
+                "working on {width} × {height} px takes {pixels} pixels, more than --max-pixels {}; crop the \
+                 picture, or raise the limit",
+                self.max_pixels
+            );
+            return Err(BadInput(text).into());
+        }
+        for path in paths {
+            let ending = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+            let (format, limit) = match ending.as_str() {
+                "webp" => ("WebP", 16_383),
+                "jpg" | "jpeg" => ("JPEG", 65_535),
+                _ => continue,
+            };
+            if width.max(height) > u64::from(limit) {
+                let (width, height) = (width as u32, height as u32);
+                return Err(PictureError::TooLargeForFormat {
+                    path: path.clone(),
+                    width,
+                    height,
+                    format,
+                    limit,
+                }
+                .into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes outputs, each whole or not at all.
+    ///
+    /// # Errors
+    /// The first one's own error when nothing is written, else [`Partly`] after listing on stdout what is.
+    pub fn write(&self, outputs: &[Written], provenance: &Provenance) -> Result<()> {
+        let options = WriteOptions {
+            overwrite: self.overwrite,
+            provenance: Some(provenance.clone()),
+            ..Default::default()
+        };
+        for (written, output) in outputs.iter().enumerate() {
+            let result = match output.content {
+                Content::Colour(picture) => write_picture(output.path, picture, &options),
+                Content::Grey(width, height, values) => {
+                    write_grey(output.path, width, height, values, &options)
+                }
+            };
+            match result {
+                Ok(()) => {}
+                Err(cause) if written == 0 => return Err(cause.into()),
+                Err(cause) => {
+                    for done in &outputs[..written] {
+                        super::say(&done.path.display().to_string())?;
+                    }
+                    return Err(Partly { written, of: outputs.len(), cause }.into());
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,196 @@
+//! Every command on good input.
+
+mod support;
+
+use earthmapper_geo::{Picture, PictureLimits, read_picture, read_provenance};
+use support::{SIDE, Workshop};
+
+impl Workshop {
+    fn read(&self, name: &str) -> Picture {
+        read_picture(self.path(name), &PictureLimits::default()).unwrap()
+    }
+
+    /// Checks that a picture says it is synthetic, and which model and task made it.
+    #[track_caller]
+    fn is_labelled(&self, name: &str, task: &str) {
+        let label =
+            read_provenance(self.path(name)).unwrap().unwrap_or_else(|| panic!("{name} has no label"));
+        for word in ["trainedAlgorithmicMedia", "tiny", task] {
+            assert!(label.contains(word), "{name}: {label} does not say {word:?}");
+        }
+    }
+}
+
+#[test]
+fn pictures_of_every_kind_and_size_are_translated() {
+    let workshop = Workshop::new();
+    workshop.picture("one.png", 1, 1);
+    workshop.picture("large.webp", 50, 37);
+    workshop.picture("photo.jpg", 20, 9);
+    let (deep, side) = (image::ImageBuffer::from_pixel(5, 7, image::Rgb([40_000u16, 9, 65_535])), SIDE);
+    deep.save(workshop.path("deep.png")).unwrap();
+    image::GrayImage::from_pixel(side, side, image::Luma([90])).save(workshop.path("grey.png")).unwrap();
+    image::RgbaImage::from_pixel(4, 30, image::Rgba([9, 8, 7, 100]))
+        .save(workshop.path("alpha.png"))
+        .unwrap();
+    for (input, size) in [
+        ("good.png", (SIDE, SIDE)),
+        ("one.png", (1, 1)),
+        ("large.webp", (50, 37)),
+        ("photo.jpg", (20, 9)),
+        ("deep.png", (5, 7)),
+        ("grey.png", (SIDE, SIDE)),
+        ("alpha.png", (4, 30)),
+    ] {
+        for (to, ending) in [("map", "png"), ("satellite", "jpg"), ("map", "webp")] {
+            let output = format!("out/{input}-{to}.{ending}");
+            let finished =
+                workshop.run(&format!("-q translate {input} {output} --to {to} --model model")).succeeded();
+            assert_eq!(finished.stderr, "");
+            let made = workshop.read(&output);
+            assert_eq!((made.width(), made.height()), size, "{output}");
+            workshop.is_labelled(&output, to);
+        }
+    }
+}
+
+#[test]
+fn a_seed_makes_the_same_picture_again() {
+    let workshop = Workshop::new();
+    workshop.picture("large.png", 40, 20);
+    let translate = |output: &str, flags: &str| {
+        workshop.run(&format!("translate large.png {output} --to map --model model {flags}")).succeeded();
+        workshop.read(output)
+    };
+    let first = translate("out/1.png", "--seed 5");
+    assert_eq!(first, translate("out/2.png", "--seed 5 --batch-size 1"));
+    assert_ne!(first, translate("out/3.png", "--seed 6"));
+    // The first of several samples is the one that is made alone.
+    workshop.run("translate large.png out/s.png --to map --model model --seed 5 --samples 3").succeeded();
+    assert_eq!(first, workshop.read("out/s-1.png"));
+    assert_ne!(workshop.read("out/s-2.png"), workshop.read("out/s-3.png"));
+    assert_eq!(translate("out/4.png", "--greedy"), translate("out/5.png", "--greedy --seed 9"));
+}
+
+#[test]
+fn every_way_of_generation_works() {
+    let workshop = Workshop::new();
+    for (i, flags) in [
+        "--guidance off",
+        "--guidance constant:1.5",
+        "--guidance ramp:2",
+        "--guidance 2,3,4 --complexity token-entropy",
+        "--guidance 2,3,4 --complexity grey-levels",
+        "--key-points index-add --tau 0.4",
+        "--key-points attract --tau 0.4 --strength 2",
+        "--key-points sharpen --tau 0.4 --sharpness 0.3",
+        "--temperature 0.7 --top-k 5 --top-p 0.9",
+        "--decode sampled",
+        "--decode expected-last",
+        "--decode expected",
+        "--scale 0.5",
+        "--lat -33.9 --lon 151.2 --metres-per-pixel 0.6",
+    ]
+    .iter()
+    .enumerate()
+    {
+        workshop.run(&format!("translate good.png out/{i}.png --to map --model model {flags}")).succeeded();
+        workshop.is_labelled(&format!("out/{i}.png"), "map");
+    }
+}
+
+#[test]
+fn uncertainty_is_a_grey_picture() {
+    let workshop = Workshop::new();
+    workshop.picture("large.png", 33, 21);
+    workshop.run("translate large.png out/a.png --to map --model model --entropy out/e.png").succeeded();
+    let entropy = workshop.read("out/e.png");
+    assert_eq!((entropy.width(), entropy.height()), (33, 21));
+    assert!(entropy.rgb().as_chunks::<3>().0.iter().all(|[r, g, b]| r == g && g == b));
+}
+
+#[test]
+fn holes_and_borders_are_filled_and_the_rest_is_kept() {
+    let workshop = Workshop::new();
+    let source = workshop.picture("large.png", 40, 21);
+    let mask = image::GrayImage::from_fn(40, 21, |x, y| image::Luma([if x > 30 && y < 9 { 255 } else { 0 }]));
+    mask.save(workshop.path("mask.png")).unwrap();
+    for given in ["", "--given large.png"] {
+        let flags = format!("--mask mask.png --as map --model model --overwrite {given}");
+        workshop.run(&format!("inpaint large.png out/i.png {flags}")).succeeded();
+        let made = workshop.read("out/i.png");
+        assert_eq!(made.crop(0, 0, 31, 21), source.crop(0, 0, 31, 21));
+        assert_eq!(made.crop(0, 9, 40, 12), source.crop(0, 9, 40, 12));
+        assert_ne!(made, source);
+        workshop.is_labelled("out/i.png", "inpainted");
+    }
+    workshop
+        .run("outpaint large.png out/o.png --as satellite --left 7 --bottom 20 --model model")
+        .succeeded();
+    let made = workshop.read("out/o.png");
+    assert_eq!((made.width(), made.height()), (47, 41));
+    assert_eq!(made.crop(7, 0, 40, 21), source);
+    workshop.is_labelled("out/o.png", "outpainted");
+}
+
+#[test]
+fn a_pair_is_generated() {
+    let workshop = Workshop::new();
+    workshop.run("-q generate out/s.png out/m.png --lat 40.7 --lon -74 --seed 3 --model model").succeeded();
+    workshop.run("-q generate out/s2.png out/m2.png --lat 40.7 --lon -74 --seed 3 --model model").succeeded();
+    for (name, again) in [("out/s.png", "out/s2.png"), ("out/m.png", "out/m2.png")] {
+        assert_eq!(workshop.read(name), workshop.read(again));
+        workshop.is_labelled(name, "generated pair");
+    }
+}
+
+#[test]
+fn results_are_valid_json_when_asked_for() {
+    let workshop = Workshop::new();
+    image::GrayImage::from_pixel(SIDE, SIDE, image::Luma([255])).save(workshop.path("mask.png")).unwrap();
+    for arguments in [
+        "translate good.png out/1.png --to map --samples 2",
+        "generate out/2.png out/3.png",
+        "inpaint good.png out/4.png --mask mask.png --as map",
+        "outpaint good.png out/5.png --as map --top 2",
+        "model info",
+        "doctor",
+    ] {
+        let finished = workshop.run(&format!("{arguments} --model model --json")).succeeded();
+        assert!(finished.json().is_object(), "{arguments}");
+        assert_eq!(finished.stdout.lines().count(), 1, "{arguments}");
+    }
+    assert_eq!(workshop.run("doctor --model model --json").json()["failed"], 0);
+}
+
+#[test]
+fn flags_can_come_from_the_environment_and_the_model_from_a_folder_above() {
+    let workshop = Workshop::new();
+    let mut command = workshop.command();
+    command.env("EARTHMAPPER_MODEL", "model").env("EARTHMAPPER_TO", "map").env("EARTHMAPPER_SEED", "4");
+    let finished: support::Finished =
+        command.args(["translate", "good.png", "out/a.png"]).output().unwrap().into();
+    finished.succeeded();
+    workshop.run("translate good.png out/b.png --to map --seed 4 --model model").succeeded();
+    assert_eq!(workshop.read("out/a.png"), workshop.read("out/b.png"));
+}
+
+#[test]
+fn the_doctor_finds_nothing_wrong_with_the_processor() {
+    let workshop = Workshop::new();
+    let finished = workshop.run("doctor --model model").succeeded();
+    for word in ["earthmapper: ", "threads: ", "back ends: cpu", "greedy tokens", "0 failed"] {
+        assert!(finished.stdout.contains(word), "{word} in {}", finished.stdout);
+    }
+}
+
+#[test]
+fn completions_and_manual_pages_are_written() {
+    let workshop = Workshop::new();
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        assert!(workshop.run(&format!("completions {shell}")).succeeded().stdout.contains("translate"));
+    }
+    assert!(workshop.run("man").succeeded().stdout.contains(".TH earthmapper"));
+    workshop.run("man out/man").succeeded();
+    assert!(workshop.path("out/man/earthmapper-translate.1").is_file());
+}

@@ -1,0 +1,158 @@
+//! A folder with a tiny model and pictures in it, and a way to run the program there.
+
+// Every test file is a program of its own and uses a part of this.
+#![allow(dead_code)]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use burn::tensor::Device;
+use earthmapper::weights::Storage;
+use earthmapper::{EarthMapper, EarthMapperConfig, TokenizerConfig, TransformerConfig};
+use earthmapper_geo::{Picture, WriteOptions, write_picture};
+
+/// Side of the model's pictures.
+pub const SIDE: u32 = 16;
+
+/// A folder to run the program in. It holds `model`, `good.png` (of the model's side) and the empty folder `out`.
+pub struct Workshop {
+    folder: tempfile::TempDir,
+}
+
+/// How a run of the program ended.
+pub struct Finished {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl From<Output> for Finished {
+    fn from(output: Output) -> Self {
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("the program writes UTF-8");
+        let code = output.status.code().expect("ended by itself, not by a signal");
+        Self { code, stdout: text(output.stdout), stderr: text(output.stderr) }
+    }
+}
+
+impl Finished {
+    /// Checks that all went well.
+    #[track_caller]
+    pub fn succeeded(self) -> Self {
+        assert_eq!(self.code, 0, "{}", self.stderr);
+        self
+    }
+
+    /// The one line of JSON on stdout.
+    #[track_caller]
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error} in {:?}", self.stdout))
+    }
+}
+
+impl Workshop {
+    pub fn new() -> Self {
+        let workshop = Self { folder: tempfile::tempdir().unwrap() };
+        tiny_model().save(&workshop.path("model"), Storage::F32, "# tiny\n").unwrap();
+        std::fs::create_dir(workshop.path("out")).unwrap();
+        workshop.picture("good.png", SIDE, SIDE);
+        workshop
+    }
+
+    /// Path of something in the folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Writes a colourful picture.
+    pub fn picture(&self, name: &str, width: u32, height: u32) -> Picture {
+        let picture =
+            Picture::drawn(width, height, |x, y| [(x * 29) as u8, (y * 31) as u8, ((x ^ y) * 11) as u8]);
+        write_picture(self.path(name), &picture, &WriteOptions::default()).unwrap();
+        picture
+    }
+
+    /// The program, to be run in the folder, free of settings from outside.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_earthmapper"));
+        self.isolate(&mut command);
+        command
+    }
+
+    /// Moves a command into the folder and takes the program's variables from it.
+    pub fn isolate(&self, command: &mut Command) {
+        command.current_dir(self.folder.path()).env("COLUMNS", "100").env_remove("RUST_LOG");
+        for (name, _) in
+            std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("EARTHMAPPER_"))
+        {
+            command.env_remove(name);
+        }
+    }
+
+    /// Runs the program; arguments are separated by blanks.
+    pub fn run(&self, arguments: &str) -> Finished {
+        self.command().args(arguments.split_whitespace()).output().unwrap().into()
+    }
+
+    /// Checks that the program refuses: this exit code, one line that says these words, nothing on stdout, and every
+    /// file as it was.
+    #[track_caller]
+    pub fn refuses(&self, arguments: &str, code: i32, words: &str) {
+        let before = contents(self.folder.path());
+        let finished = self.run(&format!("-q {arguments}"));
+        self.check_refusal(arguments, finished, code, words);
+        assert!(before == contents(self.folder.path()), "{arguments}: left something behind or changed it");
+    }
+
+    /// Checks a refusal without looking at the files.
+    #[track_caller]
+    pub fn check_refusal(&self, what: &str, finished: Finished, code: i32, words: &str) {
+        let Finished { code: found, stdout, stderr } = finished;
+        assert_eq!(found, code, "{what}: {stderr}");
+        assert_eq!(stdout, "", "{what}");
+        assert_eq!(stderr.lines().count(), 1, "{what}: not one line but {stderr:?}");
+        assert!(stderr.starts_with("error: "), "{what}: {stderr:?}");
+        assert!(stderr.contains(words), "{what}: {stderr:?} does not say {words:?}");
+    }
+}
+
+/// Every file below a folder and what it holds; folders hold nothing.
+pub fn contents(folder: &Path) -> BTreeMap<PathBuf, Option<Vec<u8>>> {
+    let mut all = BTreeMap::new();
+    let mut open = vec![folder.to_path_buf()];
+    while let Some(folder) = open.pop() {
+        for entry in std::fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                all.insert(path.clone(), None);
+                open.push(path);
+            } else {
+                all.insert(path.clone(), Some(std::fs::read(&path).unwrap()));
+            }
+        }
+    }
+    all
+}
+
+/// The same random weights every time.
+fn tiny_model() -> EarthMapper {
+    let transformer = TransformerConfig { depth: 2, width: 32, heads: 4, ..Default::default() };
+    let config = EarthMapperConfig { format: 1, name: "tiny".into(), transformer, ..Default::default() };
+    EarthMapper::new(config, tiny_tokenizer(), 11, &Device::flex())
+}
+
+/// A tokenizer for pictures of [`SIDE`].
+pub fn tiny_tokenizer() -> TokenizerConfig {
+    TokenizerConfig {
+        picture_side: SIDE as usize,
+        sides: vec![1, 2, 4],
+        vocabulary: 24,
+        latent_width: 6,
+        fold: 2,
+        channels: 8,
+        multipliers: vec![1, 2],
+        residual_blocks: 1,
+        linear_path: true,
+        ..Default::default()
+    }
+}

@@ -1,0 +1,96 @@
+//! From pairs to a model, through the program.
+
+mod support;
+
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use earthmapper_geo::{Picture, WriteOptions, write_picture};
+use support::{SIDE, Workshop, tiny_tokenizer};
+
+impl Workshop {
+    /// Side-by-side pairs, and configurations for both trainings.
+    fn with_pairs(steps: u64) -> Self {
+        let workshop = Self::new();
+        std::fs::create_dir(workshop.path("pairs")).unwrap();
+        for i in 0..4 {
+            let colour =
+                |x: u32, y: u32| [(40 * i + 90 * (x / 8)) as u8, (120 * (y / 8)) as u8, (25 * i) as u8];
+            let pair = Picture::drawn(2 * SIDE, SIDE, colour);
+            write_picture(workshop.path(&format!("pairs/{i}.png")), &pair, &WriteOptions::default()).unwrap();
+        }
+        let common = |batch: &str| {
+            format!(
+                "steps = {steps}\nlog_every = 1\nvalidate_every = 4\ncheckpoint_every = 2\n{batch}[data]\n\
+                 layout = \"side-by-side\"\nfolder = \"pairs\"\n[augment]\npicture_side = {SIDE}\n"
+            )
+        };
+        let tokenizer = toml::to_string(&tiny_tokenizer()).unwrap();
+        let tokenizer = format!("{}[loader]\nbatch_size = 2\n[tokenizer]\n{tokenizer}", common(""));
+        std::fs::write(workshop.path("tokenizer.toml"), tokenizer).unwrap();
+        let head = "name = \"trained\"\nbatch_size = 2\ntokenizer = \"out/tokenizer\"\n";
+        let transformer = format!("{}[transformer]\ndepth = 2\nwidth = 32\nheads = 4\n", common(head));
+        std::fs::write(workshop.path("transformer.toml"), transformer).unwrap();
+        workshop
+    }
+
+    fn start(&self, arguments: &str) -> Child {
+        let mut command = self.command();
+        command
+            .args(arguments.split_whitespace())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    }
+}
+
+/// Waits until something is so, but not for ever.
+fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < Duration::from_secs(120), "waited two minutes for {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_model_is_trained_exported_and_used() {
+    let workshop = Workshop::with_pairs(2);
+    workshop.run("-q train tokenizer -c tokenizer.toml --run out/tokenizer").succeeded();
+    workshop.refuses("train tokenizer -c tokenizer.toml --run out/tokenizer", 1, "pass --resume");
+    workshop.run("-q train transformer -c transformer.toml --run out/transformer").succeeded();
+    workshop.run("model export out/model --from-run out/transformer --storage bf16").succeeded();
+    let info = workshop.run("model info --model out/model --json").succeeded().json();
+    assert_eq!(info["config"]["name"], "trained");
+    workshop.run("translate good.png out/map.png --to map --model out/model").succeeded();
+    // A run can be started anew, and another can start from a model.
+    workshop.run("-q train transformer -c transformer.toml --run out/transformer --overwrite").succeeded();
+    workshop.run("-q train transformer -c transformer.toml --run out/second --from out/model").succeeded();
+}
+
+#[test]
+fn a_dry_run_prints_the_whole_configuration_and_trains_nothing() {
+    let workshop = Workshop::with_pairs(2);
+    let finished = workshop.run("train tokenizer -c tokenizer.toml --run out/run --dry-run").succeeded();
+    assert!(finished.stdout.contains("[optimiser]"), "{}", finished.stdout);
+    assert!(!workshop.path("out/run").exists());
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_leaves_a_checkpoint_to_go_on_from() {
+    let workshop = Workshop::with_pairs(400);
+    let child = workshop.start("train tokenizer -c tokenizer.toml --run out/run --no-progress");
+    // Something must be learned first, and not everything.
+    wait_until("the first checkpoint", || {
+        std::fs::read_dir(workshop.path("out/run/checkpoints"))
+            .is_ok_and(|mut folders| folders.next().is_some())
+    });
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let stopped = support::Finished::from(child.wait_with_output().unwrap());
+    assert_eq!(stopped.code, 130, "{}", stopped.stderr);
+    assert!(stopped.stderr.contains("error: interrupted"), "{}", stopped.stderr);
+    assert!(stopped.stderr.contains("--resume"), "{}", stopped.stderr);
+    workshop.run("-q train tokenizer -c tokenizer.toml --run out/run --resume").succeeded();
+}

@@ -1,0 +1,252 @@
+//! Pictures of any size through a tiny model: translate, inpaint, outpaint, generate.
+
+use burn::tensor::Device;
+use earthmapper::guidance::Guidance;
+use earthmapper::sampler::{SamplerConfig, derive_seed};
+use earthmapper::translator::{Condition, GenerationOptions};
+use earthmapper::windows::{Margins, Setting, Translated, WindowOptions};
+use earthmapper::{
+    EarthMapper, EarthMapperConfig, LonLat, Modality, Place, TokenizerConfig, TransformerConfig, Translator,
+};
+use earthmapper_geo::{Mask, Picture};
+
+const SIDE: u32 = 16;
+
+fn tiny() -> EarthMapper {
+    let tokenizer = TokenizerConfig {
+        picture_side: SIDE as usize,
+        sides: vec![1, 2, 4],
+        vocabulary: 24,
+        latent_width: 6,
+        channels: 8,
+        multipliers: vec![1, 2, 2],
+        residual_blocks: 1,
+        ..Default::default()
+    };
+    let transformer = TransformerConfig { depth: 2, width: 32, heads: 4, ..Default::default() };
+    let config = EarthMapperConfig { format: 1, name: "tiny".into(), transformer, ..Default::default() };
+    EarthMapper::new(config, tokenizer, 3, &Device::flex())
+}
+
+fn drawn(width: u32, height: u32) -> Picture {
+    Picture::drawn(width, height, |x, y| {
+        [(x * 23 % 256) as u8, (y * 31 % 256) as u8, ((x * y * 7) % 256) as u8]
+    })
+}
+
+fn options() -> GenerationOptions {
+    GenerationOptions {
+        guidance: Guidance::Constant(1.5),
+        sampler: SamplerConfig { top_k: 0, top_p: 0.0, temperature: 1.0 },
+        ..Default::default()
+    }
+}
+
+fn place(metres: Option<f64>) -> Option<Place> {
+    Some(Place::new(LonLat::new(32.5, 0.3).unwrap(), metres).unwrap())
+}
+
+fn setting(options: &GenerationOptions, seed: u64) -> Setting<'_> {
+    Setting { place: place(Some(0.6)), seed, options }
+}
+
+fn translate(model: &EarthMapper, picture: &Picture, seed: u64, windows: &WindowOptions) -> Vec<Translated> {
+    let options = options();
+    let mut told = Vec::new();
+    let results = Translator::new(model)
+        .translate(picture, Modality::Map, &setting(&options, seed), windows, &mut |done, all| {
+            told.push((done, all));
+        })
+        .unwrap();
+    let &(done, all) = told.last().unwrap();
+    assert_eq!(done, all);
+    assert!(told.is_sorted());
+    results
+}
+
+#[test]
+fn every_size_is_translated_and_batches_do_not_matter() {
+    let model = tiny();
+    let translator = Translator::new(&model);
+    for (width, height, windows) in [(1, 1, 1), (7, 13, 1), (16, 16, 1), (17, 5, 2), (37, 29, 9), (40, 16, 3)]
+    {
+        assert_eq!(translator.window_count(width, height), windows, "{width} × {height}");
+        let picture = drawn(width, height);
+        let one = translate(&model, &picture, 5, &WindowOptions { batch_size: 1, ..Default::default() });
+        assert_eq!((one[0].picture.width(), one[0].picture.height()), (width, height));
+        assert_eq!(one[0].uncertainty.len(), (width * height) as usize);
+        assert!(one[0].uncertainty.iter().any(|&value| value > 0));
+        for batch_size in [0, 4] {
+            let many = translate(&model, &picture, 5, &WindowOptions { batch_size, ..Default::default() });
+            assert_eq!(many[0].picture, one[0].picture, "{width} × {height}");
+            assert_eq!(many[0].uncertainty, one[0].uncertainty, "{width} × {height}");
+        }
+    }
+}
+
+#[test]
+fn a_picture_of_the_models_side_is_one_plain_run() {
+    let model = tiny();
+    let translator = Translator::new(&model);
+    let picture = drawn(SIDE, SIDE);
+    let made = translate(&model, &picture, 9, &WindowOptions::default()).remove(0);
+    let tokens = translator.encode(std::slice::from_ref(&picture)).remove(0);
+    let condition = Condition::translation(&model, tokens, Modality::Map, place(Some(0.6)));
+    let run = translator.run(&[condition], &[derive_seed(9, &[0, 0])], &options(), &mut |_| {}).unwrap();
+    let decoded = model.tokenizer.decode_features(run[0].reconstruction.clone());
+    assert_eq!(earthmapper::pictures::from_tensor(decoded)[0], made.picture);
+}
+
+#[test]
+fn samples_differ_and_the_first_is_the_one_made_alone() {
+    let model = tiny();
+    let picture = drawn(20, 20);
+    let alone = translate(&model, &picture, 5, &WindowOptions::default());
+    // Three windows at once: a batch holds the end of one sample and the start of the next.
+    let windows = WindowOptions { samples: 3, batch_size: 3, ..Default::default() };
+    let three = translate(&model, &picture, 5, &windows);
+    assert_eq!(three.len(), 3);
+    assert_eq!(three[0].picture, alone[0].picture);
+    assert_ne!(three[1].picture, three[0].picture);
+    assert_ne!(three[2].picture, three[1].picture);
+    let second = translate(&model, &picture, derive_seed(5, &[1]), &WindowOptions::default());
+    assert_eq!(three[1].picture, second[0].picture, "a sample can be made alone, from its seed");
+    assert_eq!(translate(&model, &picture, 5, &windows)[2].picture, three[2].picture);
+}
+
+#[test]
+fn scale_changes_what_the_model_sees_and_not_the_size() {
+    let model = tiny();
+    let picture = drawn(40, 40);
+    let windows = WindowOptions { scale: 0.4, ..Default::default() };
+    let scaled = translate(&model, &picture, 5, &windows).remove(0);
+    assert_eq!((scaled.picture.width(), scaled.picture.height()), (40, 40));
+    assert_eq!(scaled.uncertainty.len(), 1600);
+    // The same as resampling outside, with the metres per pixel of the small picture.
+    let options = options();
+    let outside = Setting { place: place(Some(1.5)), seed: 5, options: &options };
+    let small = Translator::new(&model)
+        .translate(
+            &picture.resized(16, 16),
+            Modality::Map,
+            &outside,
+            &WindowOptions::default(),
+            &mut |_, _| {},
+        )
+        .unwrap()
+        .remove(0);
+    assert_eq!(small.picture.resized(40, 40), scaled.picture);
+    let tiny_scale = WindowOptions { scale: 0.001, ..Default::default() };
+    assert_eq!(translate(&model, &picture, 5, &tiny_scale)[0].picture.width(), 40);
+}
+
+/// How many pixels differ inside the mask; none may outside.
+fn changed(before: &Picture, after: &Picture, mask: &Mask) -> usize {
+    assert_eq!((before.width(), before.height()), (after.width(), after.height()));
+    let mut inside = 0;
+    for y in 0..before.height() {
+        for x in 0..before.width() {
+            match mask.is_hole(x, y) {
+                true => inside += usize::from(before.pixel(x, y) != after.pixel(x, y)),
+                false => assert_eq!(before.pixel(x, y), after.pixel(x, y), "({x}, {y}) is outside the hole"),
+            }
+        }
+    }
+    inside
+}
+
+#[test]
+fn inpainting_changes_the_hole_only() {
+    let model = tiny();
+    let translator = Translator::new(&model);
+    let options = options();
+    for (width, height) in [(1, 1), (9, 14), (16, 16), (40, 27)] {
+        let picture = drawn(width, height);
+        let other = drawn(height, width).quarter_turned(1);
+        let masks = [
+            Mask::drawn(width, height, |x, y| x >= width / 3 && y >= height / 4),
+            Mask::drawn(width, height, |x, y| x == 0 && y == 0),
+            Mask::drawn(width, height, |x, y| (x + y) % 5 == 0),
+            Mask::filled(width, height, true),
+        ];
+        for mask in masks {
+            for other in [None, Some(&other)] {
+                let fill = |picture: &Picture| {
+                    let mut last = (0, 1);
+                    let made = translator
+                        .inpaint(
+                            picture,
+                            Modality::Map,
+                            &mask,
+                            other,
+                            &setting(&options, 4),
+                            &mut |done, all| {
+                                last = (done, all);
+                            },
+                        )
+                        .unwrap();
+                    assert_eq!(last.0, last.1);
+                    made
+                };
+                let made = fill(&picture);
+                let inside = changed(&picture, &made, &mask);
+                assert!(inside * 2 >= mask.hole_count(), "{width} × {height}: {inside} of {mask:?} changed");
+                // What lies under the mask must not matter.
+                let spoiled = Picture::drawn(width, height, |x, y| match mask.is_hole(x, y) {
+                    true => [255, 0, 255],
+                    false => picture.pixel(x, y),
+                });
+                assert_eq!(fill(&spoiled), made);
+            }
+        }
+        let nothing = Mask::filled(width, height, false);
+        let made = translator.inpaint(
+            &picture,
+            Modality::Map,
+            &nothing,
+            None,
+            &setting(&options, 4),
+            &mut |_, _| {},
+        );
+        assert_eq!(made.unwrap(), picture);
+    }
+}
+
+#[test]
+fn outpainting_keeps_the_picture() {
+    let model = tiny();
+    let translator = Translator::new(&model);
+    let options = options();
+    let cases = [
+        (16, 16, Margins { left: 16, right: 3, top: 0, bottom: 20 }),
+        (5, 4, Margins { left: 1, right: 1, top: 1, bottom: 1 }),
+        (30, 18, Margins { right: 7, ..Margins::default() }),
+        (16, 16, Margins::default()),
+    ];
+    for (width, height, margins) in cases {
+        let picture = drawn(width, height);
+        let made = translator
+            .outpaint(&picture, Modality::Satellite, margins, &setting(&options, 4), &mut |_, _| {})
+            .unwrap();
+        assert_eq!(made.width(), width + margins.left + margins.right);
+        assert_eq!(made.height(), height + margins.top + margins.bottom);
+        assert_eq!(made.crop(margins.left, margins.top, width, height), picture);
+        let again = translator
+            .outpaint(&picture, Modality::Satellite, margins, &setting(&options, 4), &mut |_, _| {})
+            .unwrap();
+        assert_eq!(again, made);
+    }
+}
+
+#[test]
+fn a_pair_is_generated_from_its_seed() {
+    let model = tiny();
+    let translator = Translator::new(&model);
+    let options = options();
+    let pair = translator.generate(&setting(&options, 7)).unwrap();
+    let modalities: Vec<Modality> = pair.iter().map(|(modality, _)| *modality).collect();
+    assert_eq!(modalities, [Modality::Satellite, Modality::Map]);
+    assert!(pair.iter().all(|(_, picture)| (picture.width(), picture.height()) == (SIDE, SIDE)));
+    assert_eq!(translator.generate(&setting(&options, 7)).unwrap(), pair);
+    assert_ne!(translator.generate(&setting(&options, 8)).unwrap(), pair);
+}

@@ -1,0 +1,58 @@
+# The one list of developer commands. Everything is built with --release --workspace: one profile, one package
+# selection, so that Burn is built once.
+
+run := "cargo run --release --bin earthmapper --"
+mini := "configs/earthmapper-mini"
+
+# Shows this list.
+default:
+    @just --list
+
+# Builds everything. FEATURES: cuda, vulkan or metal.
+build FEATURES="":
+    cargo build --release --workspace --all-targets --features "{{FEATURES}}"
+
+# Runs all tests.
+test:
+    cargo test --release --workspace
+
+# Formatting and lints, as CI asks for them.
+lint:
+    cargo fmt --all -- --check
+    cargo clippy --release --workspace --all-targets -- -D warnings
+
+# Measures speed.
+bench:
+    cargo bench --workspace
+
+# All that CI runs.
+ci:
+    .ci/run
+
+# Trains the tokenizer of earthmapper-mini; FLAGS such as --resume.
+train-tokenizer *FLAGS:
+    {{run}} train tokenizer -c {{mini}}/tokenizer.toml --run runs/earthmapper-mini-tokenizer {{FLAGS}}
+
+# Trains its transformer.
+train-transformer *FLAGS:
+    {{run}} train transformer -c {{mini}}/transformer.toml --run runs/earthmapper-mini {{FLAGS}}
+
+# Makes a new model folder OUT from the transformer's run; FLAGS such as --generation FILE.
+export OUT *FLAGS:
+    {{run}} model export {{OUT}} --from-run runs/earthmapper-mini {{FLAGS}}
+
+# Measures a model on the validation pairs in the folder DATA; results go to the folder OUT.
+evaluate DATA OUT *FLAGS:
+    {{run}} evaluate --data {{DATA}} --pairs 1001..1096 --out {{OUT}} {{FLAGS}}
+
+# Compares a device with the CPU, and cached steps with whole sequences.
+doctor DEVICE="cpu":
+    {{run}} doctor --device {{DEVICE}}
+
+# Compares with the reference implementations' numbers in the folder DIR.
+parity DIR:
+    EARTHMAPPER_PARITY="{{absolute_path(DIR)}}" cargo test --release --workspace --test parity --test nets -- --nocapture
+
+# Checks licences and advisories (needs cargo-deny).
+deny:
+    cargo deny check
