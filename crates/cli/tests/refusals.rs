@@ -170,6 +170,12 @@ fn configurations_and_data_that_cannot_be_trained_on() {
         BAD_INPUT,
         "nothing: no pairs",
     );
+    // Refused late, and still without an empty folder left behind.
+    std::fs::create_dir(workshop.path("pairs")).unwrap();
+    workshop.picture("pairs/1.png", 2 * SIDE, SIDE);
+    let evaluate = "evaluate --data pairs --out out/measured --model model";
+    workshop.refuses(&format!("{evaluate} --lat 91 --lon 0"), BAD_INPUT, "latitude 91");
+    workshop.refuses(&format!("{evaluate} --tau 0.5"), 2, "--tau needs --key-points");
 }
 
 #[test]

@@ -82,16 +82,16 @@ pub fn run(args: Args, output: &Output) -> Result<()> {
     let selection = PairSelection { limit: args.limit, ..args.pairs.unwrap_or_default() };
     let pairs = PairFolder::open(&source, &selection)?;
     let model = args.model.load()?;
-    // Before the work rather than after it.
+    let data_text = data_text.unwrap_or_else(|| describe_data(&model).into());
+    let facts_of = |folder| CardFacts::of_run(folder, data_text).map_err(|error| BadInput(error.to_string()));
+    let facts = args.from_run.as_deref().map(facts_of).transpose()?;
+    let options = options(&args, &model)?;
+    // Before the work rather than after it, but after everything that can be refused.
     std::fs::create_dir_all(&args.out).map_err(|error| anyhow::anyhow!("{}: {error}", args.out.display()))?;
     let files = if args.grid.is_some() { &GRID_FILES[..] } else { &FILES[..] };
     for name in files {
         check_output(&args.out.join(name), args.overwrite)?;
     }
-    let data_text = data_text.unwrap_or_else(|| describe_data(&model).into());
-    let facts_of = |folder| CardFacts::of_run(folder, data_text).map_err(|error| BadInput(error.to_string()));
-    let facts = args.from_run.as_deref().map(facts_of).transpose()?;
-    let options = options(&args, &model)?;
     if let Some(grid) = grid {
         return run_grid(&args, &model, &pairs, &grid, &options, output);
     }
