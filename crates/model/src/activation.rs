@@ -15,7 +15,7 @@ const CHUNK: usize = 16 * 1024;
 /// GELU in its tanh form.
 pub fn gelu_tanh<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     // ½·(1 + tanh(y)) = σ(2y) with y = √(2/π) · (x + 0.044715·x³).
-    const TWICE: f32 = 1.595_769_1;
+    const TWICE: f32 = 1.595_769;
     match is_plain(&x) {
         true => map(x, |x| x * sigmoid(TWICE * (x + 0.044715 * x * x * x))),
         false => activation::gelu_approximate(x),
