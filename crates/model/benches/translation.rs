@@ -64,7 +64,8 @@ fn mini(device: &Device) -> EarthMapper {
         std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
     };
     let tokenizer: TokenizerFile = toml::from_str(&read("tokenizer.toml")).expect("the tokenizer's shape");
-    let transformer: TransformerFile = toml::from_str(&read("transformer.toml")).expect("the transformer's shape");
+    let transformer: TransformerFile =
+        toml::from_str(&read("transformer.toml")).expect("the transformer's shape");
     random("earthmapper-mini's shape", transformer.transformer, tokenizer.tokenizer, device)
 }
 
@@ -86,7 +87,10 @@ fn random(
 fn report(model: &EarthMapper, samples: usize) {
     let scales = model.transformer.scales();
     let side = model.tokenizer_config.picture_side;
-    println!("\n{}: {side} × {side} px, median of {samples}, two 32-bit streams of guidance", model.config.name);
+    println!(
+        "\n{}: {side} × {side} px, median of {samples}, two 32-bit streams of guidance",
+        model.config.name
+    );
     println!("{:34} {:>10} {:>10} {:>12}", "", "seconds", "tokens/s", "peak memory");
     let total = scales.total();
     let picture = Tensor::<4>::random([1, 3, side, side], Distribution::Uniform(-1.0, 1.0), &model.device());
@@ -108,9 +112,8 @@ fn report(model: &EarthMapper, samples: usize) {
             guidance: Guidance::Complexity(ComplexityGuidance::new(2.0, 2.0, 2.0)),
             ..Default::default()
         };
-        let generation = Translator::new(model)
-            .run(&[condition], &[seed], &options, &mut |_| {})
-            .expect("a translation");
+        let generation =
+            Translator::new(model).run(&[condition], &[seed], &options, &mut |_| {}).expect("a translation");
         let generated = start.elapsed();
         for picture in generation {
             model.tokenizer.decode_features(picture.reconstruction).into_data();
@@ -121,7 +124,8 @@ fn report(model: &EarthMapper, samples: usize) {
         }
     }
     let peak = memory.peak();
-    let names = ["translation: encode", "translation: generation", "translation: decode", "translation, whole"];
+    let names =
+        ["translation: encode", "translation: generation", "translation: decode", "translation, whole"];
     for (i, (name, times)) in names.into_iter().zip(parts).enumerate() {
         line(name, (i % 2 == 1).then_some(total), median(times), (i == 3).then_some(peak).flatten());
     }
@@ -135,7 +139,8 @@ fn steps(model: &EarthMapper, samples: usize) {
     let condition = transformer.geo_embedding.forward(&[Some(place())]);
     let aligned = model.config.transformer.forcing == Forcing::Aligned;
     let conditional = if aligned { vec![1] } else { vec![0, 1] };
-    for (name, visible, guided) in [("conditional", conditional, aligned), ("unconditional", vec![1], false)] {
+    for (name, visible, guided) in [("conditional", conditional, aligned), ("unconditional", vec![1], false)]
+    {
         let mut times = vec![Vec::new(); scales.len()];
         let memory = Memory::reset();
         for _ in 0..samples {
@@ -155,7 +160,12 @@ fn steps(model: &EarthMapper, samples: usize) {
         for (k, times) in times.into_iter().enumerate() {
             let (side, time) = (scales.side(k), median(times));
             sum += time;
-            line(&format!("step {side} × {side}, {name}"), Some(visible.len() * scales.tokens(k)), time, None);
+            line(
+                &format!("step {side} × {side}, {name}"),
+                Some(visible.len() * scales.tokens(k)),
+                time,
+                None,
+            );
         }
         line(&format!("all steps, {name}"), Some(visible.len() * scales.total()), sum, peak);
     }

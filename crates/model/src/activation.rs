@@ -157,7 +157,9 @@ mod tests {
         norm.gamma = norm.gamma.map(|gain| gain.map(|x| x.add_scalar(0.5)));
         norm.beta = norm.beta.map(|shift| shift.map(|x| x.add_scalar(-0.2)));
         let shifted = x.add_scalar(30.0);
-        assert!(worst(group_norm_silu(&norm, shifted.clone()), activation::silu(norm.forward(shifted))) < 1e-5);
+        assert!(
+            worst(group_norm_silu(&norm, shifted.clone()), activation::silu(norm.forward(shifted))) < 1e-5
+        );
     }
 
     #[test]
