@@ -4,6 +4,7 @@
 //! Read it in this order: [`scales`], [`tokenizer`], [`geo_embedding`], [`transformer`], [`guidance`],
 //! [`sampler`], [`translator`]. `ARCHITECTURE.md` maps every equation of the paper to a file.
 
+mod activation;
 pub mod config;
 pub mod device;
 pub mod geo_embedding;

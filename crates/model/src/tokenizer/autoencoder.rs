@@ -4,10 +4,12 @@ use burn::module::Module;
 use burn::nn::GroupNorm;
 use burn::nn::conv::Conv2d;
 use burn::tensor::Tensor;
-use burn::tensor::activation::{silu, softmax};
 
+use crate::activation::{group_norm_silu, softmax_last};
 use crate::config::TokenizerConfig;
 use crate::init::Init;
+
+use super::convolution::convolve;
 
 /// Two convolutions with a residual connection.
 #[derive(Module, Debug)]
@@ -32,8 +34,8 @@ impl ResidualBlock {
 
     /// `[batch, input, h, w]` → `[batch, output, h, w]`.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let h = self.conv1.forward(silu(self.norm1.forward(x.clone())));
-        let h = self.conv2.forward(silu(self.norm2.forward(h)));
+        let h = convolve(&self.conv1, group_norm_silu(&self.norm1, x.clone()));
+        let h = convolve(&self.conv2, group_norm_silu(&self.norm2, h));
         match &self.shortcut {
             Some(shortcut) => shortcut.forward(x) + h,
             None => x + h,
@@ -65,7 +67,7 @@ impl SpatialAttention {
         let parts = qkv.reshape([batch, 3 * channels, height * width]).chunk(3, 1);
         let [query, key, value] = parts.try_into().expect("three chunks");
         let scores = query.transpose().matmul(key).mul_scalar((channels as f64).powf(-0.5));
-        let mixed = value.matmul(softmax(scores, 2).transpose());
+        let mixed = value.matmul(softmax_last(scores).transpose());
         x + self.out.forward(mixed.reshape([batch, channels, height, width]))
     }
 }
@@ -161,7 +163,7 @@ impl Encoder {
 
     /// `[batch, 3, side, side]` in [−1, 1] → `[batch, latent, side/stride, side/stride]`.
     pub fn forward(&self, picture: Tensor<4>) -> Tensor<4> {
-        let mut x = self.conv_in.forward(fold_pixels(picture, self.fold));
+        let mut x = convolve(&self.conv_in, fold_pixels(picture, self.fold));
         for level in &self.levels {
             x = level.features(x);
             if let Some(down) = &level.resample {
@@ -170,7 +172,7 @@ impl Encoder {
             }
         }
         let x = self.middle.forward(x);
-        self.conv_out.forward(silu(self.norm_out.forward(x)))
+        convolve(&self.conv_out, group_norm_silu(&self.norm_out, x))
     }
 }
 
@@ -224,19 +226,19 @@ impl Decoder {
 
     /// `[batch, latent, h, w]` → hidden maps before the last convolution.
     pub(super) fn before_last(&self, features: Tensor<4>) -> Tensor<4> {
-        let mut x = self.middle.forward(self.conv_in.forward(features));
+        let mut x = self.middle.forward(convolve(&self.conv_in, features));
         for level in self.levels.iter().rev() {
             x = level.features(x);
             if let Some(up) = &level.resample {
-                x = up.forward(double(x));
+                x = convolve(up, double(x));
             }
         }
-        silu(self.norm_out.forward(x))
+        group_norm_silu(&self.norm_out, x)
     }
 
     /// The last convolution: hidden maps → `[batch, 3, h·stride, w·stride]`, not clamped.
     pub(super) fn last(&self, hidden: Tensor<4>) -> Tensor<4> {
-        unfold_pixels(self.conv_out.forward(hidden), self.fold)
+        unfold_pixels(convolve(&self.conv_out, hidden), self.fold)
     }
 
     /// Weight of the last convolution, which the adaptive adversarial weight is measured at.

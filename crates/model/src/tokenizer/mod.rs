@@ -1,6 +1,7 @@
 //! The multi-scale tokenizer: picture ↔ token pyramid (Eq. 2–3, 5–7).
 
 mod autoencoder;
+mod convolution;
 mod pyramid;
 mod quantizer;
 

@@ -2,21 +2,30 @@
 
 use burn::module::{Module, Param};
 use burn::nn::Linear;
-use burn::tensor::Tensor;
-use burn::tensor::activation::softmax;
 use burn::tensor::module::attention as fused_attention;
 use burn::tensor::ops::AttentionModuleOptions;
+use burn::tensor::{Device, Tensor};
 
+use crate::activation::softmax_last;
 use crate::config::{AttentionKind, TransformerConfig};
 use crate::init::Init;
 
-/// Keys and values of one block, `[batch, heads, tokens, head width]`, of all scales so far.
+/// What one block keeps from step to step.
 #[derive(Clone, Debug, Default)]
 pub struct BlockCache {
+    /// Keys and values of all scales so far, `[batch, heads, tokens, head width]`.
     stored: Option<(Tensor<4>, Tensor<4>)>,
+    /// The vectors of the adaptive norms, `[batch, 6 · width]`.
+    vectors: Option<Tensor<2>>,
 }
 
 impl BlockCache {
+    /// The vectors of the adaptive norms, which the condition alone decides: made once, because reading the weights
+    /// for them takes as long as a whole step of a coarse scale.
+    pub(super) fn vectors(&mut self, make: impl FnOnce() -> Tensor<2>) -> Tensor<2> {
+        self.vectors.get_or_insert_with(make).clone()
+    }
+
     /// Adds the keys and values of a scale and gives back all of them.
     fn append(&mut self, key: Tensor<4>, value: Tensor<4>) -> (Tensor<4>, Tensor<4>) {
         let both = match self.stored.take() {
@@ -92,8 +101,9 @@ impl Attention {
     }
 
     fn attend(&self, query: Tensor<4>, key: Tensor<4>, value: Tensor<4>) -> Tensor<4> {
-        if query.is_autodiff() {
-            return softmax(query.matmul(key.transpose()), 3).matmul(value);
+        // Burn's fused attention has no backward pass, and on the CPU it takes one exponential at a time.
+        if query.is_autodiff() || query.device() == Device::flex() {
+            return softmax_last(query.matmul(key.transpose())).matmul(value);
         }
         let options = AttentionModuleOptions { scale: Some(1.0), ..Default::default() };
         fused_attention(query, key, value, None, None, options)

@@ -2,12 +2,13 @@
 
 use burn::module::{Module, Param};
 use burn::nn::Linear;
-use burn::tensor::activation::{gelu, gelu_approximate, silu};
+use burn::tensor::activation::{gelu, silu};
 use burn::tensor::module::layer_norm;
 use burn::tensor::{Tensor, TensorData};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use crate::activation::gelu_tanh;
 use crate::config::{Activation, AdaptiveNorm, TransformerConfig};
 use crate::init::Init;
 
@@ -98,10 +99,9 @@ impl Block {
         shared: Option<Tensor<2>>,
         mut view: View,
     ) -> Tensor<3> {
-        let vectors = match (&self.modulation, &self.offset, shared) {
-            (Some(modulation), ..) => modulation.forward(silu(condition)),
-            (None, Some(offset), Some(shared)) => shared + offset.val(),
-            _ => unreachable!("a block has its own norm or a shared one"),
+        let vectors = match &mut view {
+            View::Whole(..) => self.vectors(condition, shared),
+            View::Next(cache) => cache.vectors(|| self.vectors(condition, shared)),
         };
         let [gain1, gain2, scale1, scale2, shift1, shift2] = split(vectors);
 
@@ -115,9 +115,18 @@ impl Block {
         let normed = modulate(x.clone(), scale2, shift2, self.epsilon);
         let hidden = match self.activation {
             Activation::Gelu => gelu(self.up.forward(normed)),
-            Activation::GeluTanh => gelu_approximate(self.up.forward(normed)),
+            Activation::GeluTanh => gelu_tanh(self.up.forward(normed)),
         };
         x + self.dropped(self.down.forward(hidden) * gain2, &mut view)
+    }
+
+    /// The vectors of both adaptive norms, `[batch, 6 · width]`.
+    fn vectors(&self, condition: Tensor<2>, shared: Option<Tensor<2>>) -> Tensor<2> {
+        match (&self.modulation, &self.offset, shared) {
+            (Some(modulation), ..) => modulation.forward(silu(condition)),
+            (None, Some(offset), Some(shared)) => shared + offset.val(),
+            _ => unreachable!("a block has its own norm or a shared one"),
+        }
     }
 
     fn dropped(&self, branch: Tensor<3>, view: &mut View) -> Tensor<3> {
@@ -149,7 +158,12 @@ pub(super) fn split<const N: usize>(vectors: Tensor<2>) -> [Tensor<3>; N] {
 
 /// Layer norm without gain, then (1 + scale) · x + shift.
 pub(super) fn modulate(x: Tensor<3>, scale: Tensor<3>, shift: Tensor<3>, epsilon: f64) -> Tensor<3> {
-    let [.., width] = x.dims();
-    let gain = Tensor::ones([width], (&x.device(), x.dtype()));
-    layer_norm(x, gain, None, epsilon) * (scale.add_scalar(1.0)) + shift
+    let [batch, _, width] = x.dims();
+    let gain = scale.add_scalar(1.0);
+    if batch == 1 {
+        // One picture has one gain and one shift, which the layer norm then applies itself.
+        return layer_norm(x, gain.reshape([width]), Some(shift.reshape([width])), epsilon);
+    }
+    let ones = Tensor::ones([width], (&x.device(), x.dtype()));
+    layer_norm(x, ones, None, epsilon) * gain + shift
 }

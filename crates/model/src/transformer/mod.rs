@@ -187,7 +187,7 @@ impl JointTransformer {
     ///
     /// `inputs` holds, per visible modality, `[batch, tokens, latent]`; it is empty for scale 0. `guides` are the known
     /// modalities' features at this scale's side. The cache moves on by
-    /// one scale; `visible` and the batch must stay the same from step to step.
+    /// one scale; `visible`, the batch and the condition must stay the same from step to step.
     pub fn step(
         &self,
         visible: &[usize],

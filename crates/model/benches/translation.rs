@@ -1,0 +1,218 @@
+//! Times every part of a translation, for the bundled model and for a model of VAR-d16's shape, and measures the memory
+//! each part needs. A plain program instead of a statistics harness: one translation takes seconds, and what is wanted
+//! is a table.
+//!
+//! ```text
+//! cargo bench --workspace --bench translation                        # both models
+//! cargo bench --workspace --bench translation -- d16 --samples 1     # one of them, one sample of each part
+//! ```
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use burn::tensor::{Device, Distribution, Tensor};
+use earthmapper::config::Forcing;
+use earthmapper::guidance::{ComplexityGuidance, Guidance};
+use earthmapper::{
+    Condition, EarthMapper, EarthMapperConfig, GenerationOptions, LonLat, Modality, Place, TokenizerConfig,
+    TransformerConfig, Translator,
+};
+use serde::Deserialize;
+
+/// The program's allocator; with the C library's every large tensor is made of fresh pages.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if !arguments.iter().any(|argument| argument == "--bench") {
+        println!("nothing is timed outside `cargo bench`");
+        return;
+    }
+    let samples = arguments.iter().position(|argument| argument == "--samples");
+    let samples = samples.map(|at| arguments[at + 1].parse::<usize>().expect("--samples takes a number"));
+    let wanted = |name: &str| {
+        let both = !arguments.iter().any(|argument| ["mini", "d16"].contains(&argument.as_str()));
+        both || arguments.iter().any(|argument| argument == name)
+    };
+    let device = Device::flex();
+    if wanted("mini") {
+        report(&mini(&device), samples.unwrap_or(9));
+    }
+    if wanted("d16") {
+        report(&d16(&device), samples.unwrap_or(3));
+    }
+}
+
+/// The bundled model when it is there, else its shape with random weights.
+fn mini(device: &Device) -> EarthMapper {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let folder = root.join("models/earthmapper-mini");
+    if folder.is_dir() {
+        return EarthMapper::load(&folder, device).expect("the bundled model");
+    }
+    #[derive(Deserialize)]
+    struct TokenizerFile {
+        tokenizer: TokenizerConfig,
+    }
+    #[derive(Deserialize)]
+    struct TransformerFile {
+        transformer: TransformerConfig,
+    }
+    let read = |name: &str| {
+        let path: PathBuf = root.join("configs/earthmapper-mini").join(name);
+        std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    };
+    let tokenizer: TokenizerFile = toml::from_str(&read("tokenizer.toml")).expect("the tokenizer's shape");
+    let transformer: TransformerFile =
+        toml::from_str(&read("transformer.toml")).expect("the transformer's shape");
+    random("earthmapper-mini's shape", transformer.transformer, tokenizer.tokenizer, device)
+}
+
+/// The published VAR-d16: 310 million parameters, and VAR's tokenizer.
+fn d16(device: &Device) -> EarthMapper {
+    random("VAR-d16's shape", TransformerConfig::default(), TokenizerConfig::default(), device)
+}
+
+fn random(
+    name: &str,
+    transformer: TransformerConfig,
+    tokenizer: TokenizerConfig,
+    device: &Device,
+) -> EarthMapper {
+    let config = EarthMapperConfig { format: 1, name: name.into(), transformer, ..Default::default() };
+    EarthMapper::new(config, tokenizer, 1, device)
+}
+
+fn report(model: &EarthMapper, samples: usize) {
+    let scales = model.transformer.scales();
+    let side = model.tokenizer_config.picture_side;
+    println!(
+        "\n{}: {side} × {side} px, median of {samples}, two 32-bit streams of guidance",
+        model.config.name
+    );
+    println!("{:34} {:>10} {:>10} {:>12}", "", "seconds", "tokens/s", "peak memory");
+    let total = scales.total();
+    let picture = Tensor::<4>::random([1, 3, side, side], Distribution::Uniform(-1.0, 1.0), &model.device());
+
+    let tokens = model.tokenizer.encode(picture.clone());
+    row("encode", Some(total), samples, || drop(model.tokenizer.encode(picture.clone())));
+    row("decode", Some(total), samples, || model.tokenizer.decode(&tokens).into_data().num_elements());
+    steps(model, samples);
+
+    // What the program does: encode, two streams of guidance, decode.
+    let mut parts = [const { Vec::new() }; 4];
+    let memory = Memory::reset();
+    for seed in 0..samples as u64 {
+        let start = Instant::now();
+        let source = model.tokenizer.encode(picture.clone());
+        let encoded = start.elapsed();
+        let condition = Condition::translation(model, source, Modality::Map, Some(place()));
+        let options = GenerationOptions {
+            guidance: Guidance::Complexity(ComplexityGuidance::new(2.0, 2.0, 2.0)),
+            ..Default::default()
+        };
+        let generation =
+            Translator::new(model).run(&[condition], &[seed], &options, &mut |_| {}).expect("a translation");
+        let generated = start.elapsed();
+        for picture in generation {
+            model.tokenizer.decode_features(picture.reconstruction).into_data();
+        }
+        let whole = start.elapsed();
+        for (part, time) in parts.iter_mut().zip([encoded, generated - encoded, whole - generated, whole]) {
+            part.push(time);
+        }
+    }
+    let peak = memory.peak();
+    let names =
+        ["translation: encode", "translation: generation", "translation: decode", "translation, whole"];
+    for (i, (name, times)) in names.into_iter().zip(parts).enumerate() {
+        line(name, (i % 2 == 1).then_some(total), median(times), (i == 3).then_some(peak).flatten());
+    }
+}
+
+/// One step per scale with the cache filled by the scales before, without head and sampling: of the conditional stream
+/// and of the unconditional one, which is the target alone.
+fn steps(model: &EarthMapper, samples: usize) {
+    let transformer = &model.transformer;
+    let scales = transformer.scales();
+    let condition = transformer.geo_embedding.forward(&[Some(place())]);
+    let aligned = model.config.transformer.forcing == Forcing::Aligned;
+    let conditional = if aligned { vec![1] } else { vec![0, 1] };
+    for (name, visible, guided) in [("conditional", conditional, aligned), ("unconditional", vec![1], false)]
+    {
+        let mut times = vec![Vec::new(); scales.len()];
+        let memory = Memory::reset();
+        for _ in 0..samples {
+            let mut cache = transformer.cache();
+            for (k, times) in times.iter_mut().enumerate() {
+                let shape = [1, scales.tokens(k), model.tokenizer_config.latent_width];
+                let features = || Tensor::random(shape, Distribution::Default, &model.device());
+                let inputs: Vec<Tensor<3>> = visible.iter().filter(|_| k > 0).map(|_| features()).collect();
+                let guides: Vec<(usize, Tensor<3>)> = guided.then(|| (0, features())).into_iter().collect();
+                let start = Instant::now();
+                transformer.step(&visible, &inputs, &guides, condition.clone(), &mut cache).into_data();
+                times.push(start.elapsed());
+            }
+        }
+        let peak = memory.peak();
+        let mut sum = Duration::ZERO;
+        for (k, times) in times.into_iter().enumerate() {
+            let (side, time) = (scales.side(k), median(times));
+            sum += time;
+            line(
+                &format!("step {side} × {side}, {name}"),
+                Some(visible.len() * scales.tokens(k)),
+                time,
+                None,
+            );
+        }
+        line(&format!("all steps, {name}"), Some(visible.len() * scales.total()), sum, peak);
+    }
+}
+
+fn place() -> Place {
+    Place::new(LonLat::new(-73.97, 40.78).expect("on Earth"), Some(1.0)).expect("a ground size")
+}
+
+/// Times one part, after one run to warm up, and prints its line.
+fn row<T>(name: &str, tokens: Option<usize>, samples: usize, mut part: impl FnMut() -> T) {
+    let memory = Memory::reset();
+    let times = (0..samples).map(|_| {
+        let start = Instant::now();
+        part();
+        start.elapsed()
+    });
+    let time = median(times.collect());
+    line(name, tokens, time, memory.peak());
+}
+
+fn line(name: &str, tokens: Option<usize>, time: Duration, peak: Option<u64>) {
+    let seconds = time.as_secs_f64();
+    let speed = tokens.map_or(String::new(), |tokens| format!("{:.0}", tokens as f64 / seconds));
+    let peak = peak.map_or(String::new(), |bytes| format!("{} MB", bytes / 1_000_000));
+    println!("{name:34} {seconds:>10.4} {speed:>10} {peak:>12}");
+}
+
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort();
+    times[times.len() / 2]
+}
+
+/// The highest resident memory of this process (weights included) since the last reset, where the system tells.
+struct Memory;
+
+impl Memory {
+    fn reset() -> Self {
+        // Where this is not permitted the peak is that of the whole run, which is still a true bound.
+        let _ = std::fs::write("/proc/self/clear_refs", "5");
+        Self
+    }
+
+    fn peak(&self) -> Option<u64> {
+        let status = std::fs::read_to_string("/proc/self/status").ok()?;
+        let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+        let kibibytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+        Some(kibibytes * 1024)
+    }
+}
