@@ -8,13 +8,14 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use burn::module::Module;
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor, TensorData};
 use earthmapper::pictures::to_tensor;
-use earthmapper::tokenizer::{MultiScaleTokenizer, TokenPyramid};
+use earthmapper::tokenizer::{Encoding, MultiScaleTokenizer, TokenPyramid};
 use earthmapper::{TokenizerConfig, weights};
 use earthmapper_geo::files::atomic_write;
 use earthmapper_geo::pairs::{Pair, PairFolder};
 use earthmapper_geo::picture::{Picture, PictureLimits};
+use half::f16;
 use rayon::prelude::*;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
@@ -27,11 +28,35 @@ use crate::session::TrainError;
 /// Pairs encoded at once.
 const BATCH: usize = 8;
 
-/// Tokens of one pair: satellite, then map.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What the tokenizer made of one picture.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KnownPicture {
+    /// Its tokens, a batch of one.
+    pub tokens: TokenPyramid,
+    /// The features that they were quantized from, `[latent, side, side]`; in 16 bits, which is far finer than the
+    /// codes, to save memory.
+    pub features: Vec<f16>,
+}
+
+/// One pair: satellite, then map.
+#[derive(Clone, Debug, PartialEq)]
 pub struct PairTokens {
-    /// One pyramid of one picture per modality, in the order satellite, map.
-    pub pictures: [TokenPyramid; 2],
+    /// One picture per modality, in the order satellite, map.
+    pub pictures: [KnownPicture; 2],
+}
+
+impl PairTokens {
+    /// One picture of several pairs as a batch.
+    pub fn batch(pairs: &[&Self], modality: usize, config: &TokenizerConfig, device: &Device) -> Encoding {
+        let pictures = pairs.iter().map(|pair| &pair.pictures[modality]);
+        let side = config.sides.last().expect("a checked configuration");
+        let values = pictures.clone().flat_map(|picture| picture.features.iter().map(|x| x.to_f32()));
+        let data = TensorData::new(values.collect(), [pairs.len(), config.latent_width, *side, *side]);
+        Encoding {
+            tokens: TokenPyramid::stack(&pictures.map(|picture| &picture.tokens).collect::<Vec<_>>()),
+            features: Tensor::from_data(data, device),
+        }
+    }
 }
 
 /// How the pictures of a cache are cut.
@@ -174,11 +199,16 @@ impl TokenCache {
                 continue;
             }
             let encoded = self.tokenizer.encode(to_tensor(&pictures, &self.device));
-            for pair in 0..pictures.len() / 2 {
-                tokens.push(PairTokens {
-                    pictures: [encoded.picture(2 * pair), encoded.picture(2 * pair + 1)],
-                });
-            }
+            let features = encoded.features.try_into_vec_as::<f32>().expect("32-bit floats");
+            let size = features.len() / pictures.len();
+            let picture = |index: usize| KnownPicture {
+                tokens: encoded.tokens.picture(index),
+                features: features[index * size..][..size].iter().map(|x| f16::from_f32(*x)).collect(),
+            };
+            let pairs = 0..pictures.len() / 2;
+            tokens.extend(
+                pairs.map(|pair| PairTokens { pictures: [picture(2 * pair), picture(2 * pair + 1)] }),
+            );
         }
         if tokens.is_empty() {
             return Err(skipped.nothing_readable().into());
@@ -198,7 +228,7 @@ impl TokenCache {
         [augmentation.apply(&pair.satellite, side), augmentation.apply(&pair.map, side)]
     }
 
-    /// One tensor per scale, `[pairs, 2, tokens, depth]`.
+    /// One tensor per scale, `[pairs, 2, tokens, depth]`, and the features, `[pairs, 2, latent, side, side]`.
     fn write(&self, path: &Path, tokens: &[PairTokens]) -> Result<(), TrainError> {
         let fail = |problem: String| TrainError::Checkpoint { path: path.into(), problem };
         std::fs::create_dir_all(&self.folder).map_err(|error| fail(error.to_string()))?;
@@ -206,7 +236,7 @@ impl TokenCache {
         let bytes: Vec<Vec<u8>> = (0..scales)
             .map(|k| {
                 let codes =
-                    tokens.iter().flat_map(|pair| &pair.pictures).flat_map(|picture| picture.scale(k));
+                    tokens.iter().flat_map(|pair| &pair.pictures).flat_map(|known| known.tokens.scale(k));
                 codes.flat_map(|code| code.to_le_bytes()).collect()
             })
             .collect();
@@ -215,6 +245,13 @@ impl TokenCache {
             let shape = vec![tokens.len(), 2, side * side, self.config.quantizer_depth];
             (format!("scale.{k}"), TensorView::new(Dtype::U32, shape, bytes).expect("shape and bytes agree"))
         });
+        let pictures = tokens.iter().flat_map(|pair| &pair.pictures);
+        let features: Vec<u8> =
+            pictures.flat_map(|known| known.features.iter().flat_map(|x| x.to_le_bytes())).collect();
+        let side = self.config.sides[scales - 1];
+        let shape = vec![tokens.len(), 2, self.config.latent_width, side, side];
+        let view = TensorView::new(Dtype::F16, shape, &features).expect("shape and bytes agree");
+        let views = views.chain(std::iter::once(("features".to_string(), view)));
         let file = safetensors::serialize(views, None).expect("sizes are known");
         atomic_write(path, &file, true).map_err(|error| fail(error.to_string()))
     }
@@ -233,12 +270,20 @@ impl TokenCache {
         let size = |k: usize| self.config.sides[k].pow(2) * depth;
         let count = scales[0].len() / (2 * size(0));
         let known = |code: &u32| (*code as usize) < self.config.vocabulary;
+        let latents = self.config.latent_width * self.config.sides[scales.len() - 1].pow(2);
+        let features = file.tensor("features").ok()?;
+        let features: Vec<f16> =
+            features.data().as_chunks::<2>().0.iter().map(|bytes| f16::from_le_bytes(*bytes)).collect();
         let whole = count > 0
+            && features.len() == count * 2 * latents
             && (0..scales.len())
                 .all(|k| scales[k].len() == count * 2 * size(k) && scales[k].iter().all(known));
         let picture = |index: usize| {
             let codes = (0..scales.len()).map(|k| scales[k][index * size(k)..(index + 1) * size(k)].to_vec());
-            TokenPyramid::new(codes.collect(), 1, depth)
+            KnownPicture {
+                tokens: TokenPyramid::new(codes.collect(), 1, depth),
+                features: features[index * latents..][..latents].to_vec(),
+            }
         };
         whole.then(|| {
             (0..count)

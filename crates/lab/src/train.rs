@@ -13,8 +13,8 @@ use earthmapper::model::{FORMAT, GenerationDefaults};
 use earthmapper::pictures::from_tensor;
 use earthmapper::sampler::derive_seed;
 use earthmapper::tokenizer::{MultiScaleTokenizer, TokenPyramid};
-use earthmapper::transformer::DropPath;
-use earthmapper::translator::{Condition, Known, Translator};
+use earthmapper::transformer::{DropPath, Moments};
+use earthmapper::translator::{Condition, Translator};
 use earthmapper::{
     EarthMapper, EarthMapperConfig, JointTransformer, Modality, Place, TokenizerConfig, TransformerConfig,
 };
@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::{AugmentConfig, contact_sheet, epoch_order};
 use crate::export::open_tokenizer;
-use crate::losses::cross_entropy;
+use crate::losses::{cross_entropy, embedding_distance};
 use crate::nets::dinov2::DinoV2;
 use crate::optimiser::{Average, Optimiser, OptimiserConfig, gradients_of, load_module, save_module};
 use crate::progress::Progress;
@@ -108,6 +108,10 @@ pub struct TransformerTraining {
     /// How much more the map's tokens count than the photograph's.
     #[serde(default = "unit")]
     pub map_weight: f64,
+    /// Weight of the distance between the mean embedding over the distribution and the right code's; 0 leaves it out.
+    /// See [`embedding_distance`].
+    #[serde(default)]
+    pub embedding_weight: f64,
     /// Numbers of the passes.
     #[serde(default)]
     pub precision: Precision,
@@ -196,6 +200,9 @@ impl TransformerTraining {
         if !(0.0..1.0).contains(&self.label_smoothing) || self.map_weight.is_nan() || self.map_weight < 0.0 {
             return wrong("label_smoothing, map_weight", "must be in [0, 1) and at least 0".into());
         }
+        if !(self.embedding_weight >= 0.0 && self.embedding_weight.is_finite()) {
+            return wrong("embedding_weight", "must be at least 0".into());
+        }
         if self.precision == Precision::Bf16 && !device.supports_dtype(DType::BF16) {
             return wrong("precision", "this device has no 16-bit brain floats; use \"f32\"".into());
         }
@@ -244,6 +251,7 @@ struct State {
 struct Teacher<'a> {
     config: &'a TransformerTraining,
     tokenizer: &'a MultiScaleTokenizer,
+    tokenizer_config: &'a TokenizerConfig,
     dinov2: Option<DinoV2>,
     device: Device,
 }
@@ -276,7 +284,8 @@ pub fn train(config: &TransformerTraining, session: &Session) -> Result<Outcome,
     }
     let text = toml::to_string_pretty(config).expect("a plain configuration");
     let (mut run, checkpoint) = session.open(&text)?;
-    let teacher = Teacher { config, tokenizer: &tokenizer, dinov2, device };
+    let teacher =
+        Teacher { config, tokenizer: &tokenizer, tokenizer_config: &tokenizer_config, dinov2, device };
     tracing::info!("{}", teacher.says());
     let cache = run.folder().join("tokens");
     let open = |pairs| {
@@ -298,15 +307,17 @@ pub fn train(config: &TransformerTraining, session: &Session) -> Result<Outcome,
     };
     let known = known.to_vec();
     if step == 0 && config.from.is_none() {
-        let (means, deviations) = input_moments(&tokenizer, &known);
-        learner.transformer = learner.transformer.standardise_inputs(&means, &deviations);
+        let Some(tokens) = training.get(teacher.cut(0), &mut progress, &session.interrupt)? else {
+            return Ok(Outcome::Interrupted);
+        };
+        let (words, guides) = teacher.input_moments(tokens);
+        learner.transformer = learner.transformer.standardise_inputs(&words, &guides);
         optimiser = Optimiser::new(&config.optimiser, &learner);
         average = Average::new(config.optimiser.average_decay, &learner);
     }
     while step < config.steps {
         let variant = state.epoch % config.variants;
-        let cut = Cut::Augmented { config: config.augment, seed: config.seed, variant };
-        let Some(tokens) = training.get(cut, &mut progress, &session.interrupt)? else {
+        let Some(tokens) = training.get(teacher.cut(variant), &mut progress, &session.interrupt)? else {
             return stop_early(&mut run, step, &learner, &average, &optimiser, &state);
         };
         let order = epoch_order(config.seed, state.epoch, tokens.len());
@@ -324,9 +335,10 @@ pub fn train(config: &TransformerTraining, session: &Session) -> Result<Outcome,
         let parts: Vec<&[&PairTokens]> = batch.chunks(config.batch_size).collect();
         let mut random = ChaCha8Rng::seed_from_u64(derive_seed(config.seed, &[1, step]));
         let mut drop_path = DropPath::new(derive_seed(config.seed, &[2, step]));
+        let view = teacher.view(&mut random);
         for part in &parts {
             let share = part.len() as f64 / batch.len() as f64;
-            let loss = teacher.loss(&learner, part, &mut random, &mut drop_path, share, &mut numbers);
+            let loss = teacher.loss(&learner, &view, part, &mut random, &mut drop_path, share, &mut numbers);
             if numbers["loss"].is_finite() {
                 // The last part of a small folder may be smaller than the others, and then counts for less.
                 let loss = match part.len() * parts.len() == batch.len() {
@@ -442,15 +454,11 @@ fn restore(
     Ok((learner, average, optimiser, state))
 }
 
-/// Mean and standard deviation of each latent channel of the transformer's inputs, over both modalities.
-fn input_moments(tokenizer: &MultiScaleTokenizer, pairs: &[PairTokens]) -> (Vec<f32>, Vec<f32>) {
-    let pictures: Vec<&TokenPyramid> = pairs.iter().take(32).flat_map(|pair| &pair.pictures).collect();
-    let inputs = tokenizer.quantizer.teacher_inputs(&TokenPyramid::stack(&pictures));
-    let rows = Tensor::cat(inputs, 1);
-    let [batch, tokens, latent] = rows.dims();
-    let (variance, mean) = rows.reshape([batch * tokens, latent]).var_mean_bias(0);
+/// Mean and standard deviation of each column of `[rows, latent]`.
+fn moments(rows: Tensor<2>) -> Moments {
+    let (variance, mean) = rows.var_mean_bias(0);
     let host = |row: Tensor<2>| row.try_into_vec_as::<f32>().expect("32-bit floats");
-    (host(mean), host(variance.sqrt()))
+    Moments { means: host(mean), deviations: host(variance.sqrt()) }
 }
 
 /// A transformer with the weights of a model, for fine-tuning.
@@ -481,65 +489,77 @@ impl Teacher<'_> {
         }
     }
 
+    /// Variant `variant` of the augmentation.
+    fn cut(&self, variant: u64) -> Cut {
+        Cut::Augmented { config: self.config.augment, seed: self.config.seed, variant }
+    }
+
+    /// Moments of the transformer's inputs over both modalities, and of the features of each.
+    fn input_moments(&self, pairs: &[PairTokens]) -> (Moments, [Moments; 2]) {
+        let pairs: Vec<&PairTokens> = pairs.iter().take(32).collect();
+        let device = self.device.clone().without_autodiff();
+        let known = [0, 1].map(|m| PairTokens::batch(&pairs, m, self.tokenizer_config, &device));
+        let latent = self.tokenizer_config.latent_width;
+        let rows = |x: Tensor<3>| {
+            let [batch, tokens, _] = x.dims();
+            x.reshape([batch * tokens, latent])
+        };
+        let inputs = known.iter().flat_map(|known| self.tokenizer.quantizer.teacher_inputs(&known.tokens));
+        let words = moments(Tensor::cat(inputs.map(rows).collect(), 0));
+        (words, known.map(|known| moments(rows(known.features.flatten::<3>(2, 3).swap_dims(1, 2)))))
+    }
+
     /// The loss of a micro-batch, which is `batch_share` of the batch; adds that share of its numbers to
     /// `numbers`.
-    ///
-    /// Each pair is seen whole, or as one half alone when its other half is hidden. Pairs seen alike go through the
-    /// transformer together.
+    #[allow(clippy::too_many_arguments)]
     fn loss(
         &self,
         learner: &Learner,
+        view: &View,
         pairs: &[&PairTokens],
         random: &mut ChaCha8Rng,
         drop_path: &mut DropPath,
         batch_share: f64,
         numbers: &mut BTreeMap<String, f64>,
     ) -> Tensor<1> {
-        let mut groups: BTreeMap<View, Vec<(&PairTokens, Option<Place>)>> = BTreeMap::new();
-        for pair in pairs {
-            // Always five draws, so that one setting does not change what the others see.
-            let draws: [f64; 5] = std::array::from_fn(|_| random.random());
-            let place = if draws[2] < self.config.hide_place { None } else { self.config.place };
-            groups.entry(self.view(draws)).or_default().push((pair, place));
-        }
+        let hidden = |_: &&PairTokens| random.random::<f64>() < self.config.hide_place;
+        let places: Vec<Option<Place>> =
+            pairs.iter().map(hidden).map(|hidden| if hidden { None } else { self.config.place }).collect();
         // The alignment stays in 32 bits, as do the hidden states and targets that it meets.
         let transformer = match self.config.precision {
             Precision::F32 => learner.transformer.clone(),
             Precision::Bf16 => learner.transformer.clone().map(&mut ToBf16),
         };
-        let mut total = Tensor::<1>::zeros([1], &self.device);
-        for (view, group) in groups {
-            let share = group.len() as f64 / pairs.len() as f64;
-            let (pairs, places): (Vec<_>, Vec<_>) = group.into_iter().unzip();
-            let seen = self.see(&transformer, &pairs, &places, &view, Some(drop_path));
-            let loss = self.weighted(&seen).mul_scalar(share);
-            add(numbers, "cross_entropy", &loss, batch_share);
+        let seen = self.see(&transformer, pairs, &places, view, Some(drop_path));
+        let mut total = self.weighted(&seen, &seen.loss);
+        add(numbers, "cross_entropy", &total, batch_share);
+        if let Some(distance) = &seen.distance {
+            let distance = self.weighted(&seen, distance);
+            add(numbers, "embedding_distance", &distance, batch_share);
+            total = total + distance.mul_scalar(self.config.embedding_weight);
+        }
+        let infusion = self.config.semantic_infusion.as_ref().zip(self.dinov2.as_ref());
+        if let (Some(((infusion, dinov2), alignment)), 2) =
+            (infusion.zip(learner.alignment.as_ref()), view.visible.len())
+        {
+            let targets: Vec<Vec<Tensor<3>>> = seen
+                .tokens
+                .iter()
+                .map(|tokens| targets(dinov2, self.tokenizer, tokens, infusion.targets))
+                .collect();
+            let loss = semantic_loss(alignment, seen.hidden.clone(), &targets).mul_scalar(infusion.sigma);
+            add(numbers, "semantic", &loss, batch_share);
             total = total + loss;
-            let infusion = self
-                .config
-                .semantic_infusion
-                .as_ref()
-                .zip(self.dinov2.as_ref())
-                .zip(learner.alignment.as_ref());
-            if let (Some(((infusion, dinov2), alignment)), 2) = (infusion, view.visible.len()) {
-                let targets: Vec<Vec<Tensor<3>>> = seen
-                    .tokens
-                    .iter()
-                    .map(|tokens| targets(dinov2, self.tokenizer, tokens, infusion.targets))
-                    .collect();
-                let loss = semantic_loss(alignment, seen.hidden.clone(), &targets)
-                    .mul_scalar(infusion.sigma * share);
-                add(numbers, "semantic", &loss, batch_share);
-                total = total + loss;
-            }
         }
         add(numbers, "loss", &total, batch_share);
         total
     }
 
-    /// How a pair is seen, from five draws in [0, 1) (the third is the place's).
-    fn view(&self, draws: [f64; 5]) -> View {
-        let [hide, half, _, joint, to_map] = draws;
+    /// How the pairs of a step are seen. They are seen alike, because a few large products are faster than many small
+    /// ones.
+    fn view(&self, random: &mut ChaCha8Rng) -> View {
+        // Always four draws, so that one setting does not change what the others see.
+        let [hide, half, joint, to_map]: [f64; 4] = std::array::from_fn(|_| random.random());
         let aligned = self.config.transformer.forcing == Forcing::Aligned;
         if hide < self.config.hide_condition {
             View { visible: vec![usize::from(half < 0.5)], guide: None }
@@ -550,11 +570,11 @@ impl Teacher<'_> {
         }
     }
 
-    /// Mean cross-entropy with the modalities' weights, `[1]`.
-    fn weighted(&self, seen: &Seen) -> Tensor<1> {
+    /// Mean of a number per token with the modalities' weights, `[1]`.
+    fn weighted(&self, seen: &Seen, numbers: &Tensor<2>) -> Tensor<1> {
         let weight = |modality: usize| if modality == 1 { self.config.map_weight } else { 1.0 };
         let total: f64 = seen.visible.iter().map(|&modality| weight(modality)).sum();
-        let losses = seen.per_modality().into_iter().zip(&seen.visible);
+        let losses = seen.per_modality(numbers).into_iter().zip(&seen.visible);
         losses
             .map(|(loss, &modality)| loss.mean().mul_scalar(weight(modality) / total))
             .reduce(|a, b| a + b)
@@ -574,10 +594,9 @@ impl Teacher<'_> {
         let quantizer = &self.tokenizer.quantizer;
         let scales = quantizer.scales();
         let depth = quantizer.depth();
-        let stack = |&modality: &usize| {
-            TokenPyramid::stack(&pairs.iter().map(|pair| &pair.pictures[modality]).collect::<Vec<_>>())
-        };
-        let tokens: Vec<TokenPyramid> = visible.iter().map(stack).collect();
+        let host = self.device.clone().without_autodiff();
+        let known = |modality: usize| PairTokens::batch(pairs, modality, self.tokenizer_config, &host);
+        let tokens: Vec<TokenPyramid> = visible.iter().map(|&modality| known(modality).tokens).collect();
         let condition = transformer.geo_embedding.forward(places);
         let (device, dtype) = (condition.device(), condition.dtype());
         let like = |x: Tensor<3>| Tensor::<3>::from_data(x.into_data(), &device).cast(float(dtype));
@@ -585,15 +604,16 @@ impl Teacher<'_> {
             .iter()
             .map(|tokens| quantizer.teacher_inputs(tokens).into_iter().map(like).collect())
             .collect();
-        let guides: Vec<(usize, Vec<Tensor<3>>)> = view
+        let guides: Vec<(usize, Tensor<4>)> = view
             .guide
             .iter()
-            .map(|modality| {
-                let features = quantizer.guide_inputs(&stack(modality));
-                (*modality, features.into_iter().map(like).collect())
+            .map(|&modality| {
+                let features = known(modality).features.into_data();
+                (modality, Tensor::<4>::from_data(features, &device).cast(float(dtype)))
             })
             .collect();
-        let hidden = transformer.forward(visible, &inputs, &guides, condition.clone(), drop_path);
+        let guide = transformer.guide(&guides);
+        let hidden = transformer.forward(visible, &inputs, guide.as_deref(), condition.clone(), drop_path);
         let normed = transformer.head_norm(hidden.clone(), condition);
         let [batch, length, width] = normed.dims();
         let rows = normed.reshape([batch * length, width]);
@@ -605,6 +625,7 @@ impl Teacher<'_> {
             }
         }
         let mut loss = Tensor::<1>::zeros([batch * length], &device);
+        let mut distance = (self.config.embedding_weight > 0.0).then(|| loss.clone());
         for level in 0..depth {
             let column = |level: usize| -> Vec<i64> {
                 codes.iter().skip(level).step_by(depth).map(|&code| i64::from(code)).collect()
@@ -620,6 +641,11 @@ impl Teacher<'_> {
             let logits = transformer.logits(rows.clone(), chosen, level).cast(FloatDType::F32);
             let target =
                 Tensor::<1, Int>::from_data(TensorData::new(column(level), [batch * length]), &device);
+            if let Some(sum) = distance.take() {
+                let codebook = Tensor::from_data(quantizer.codebook.val().into_data(), &device);
+                let level = embedding_distance(logits.clone(), target.clone(), codebook);
+                distance = Some(sum + level.div_scalar(depth as f64));
+            }
             loss = loss + cross_entropy(logits, target, self.config.label_smoothing).div_scalar(depth as f64);
         }
         Seen {
@@ -627,6 +653,7 @@ impl Teacher<'_> {
             tokens,
             hidden: hidden.cast(FloatDType::F32),
             loss: loss.reshape([batch, length]),
+            distance: distance.map(|distance| distance.reshape([batch, length])),
             counts: (0..scales.len()).map(|k| scales.tokens(k)).collect(),
         }
     }
@@ -638,7 +665,7 @@ impl Teacher<'_> {
         pairs: &[PairTokens],
         device: Device,
     ) -> BTreeMap<String, f64> {
-        let plain = Teacher { config: self.config, tokenizer: self.tokenizer, dinov2: None, device };
+        let plain = Teacher { dinov2: None, device, ..*self };
         let mut numbers = BTreeMap::new();
         let batches: Vec<Vec<&PairTokens>> = pairs.chunks(8).map(|pairs| pairs.iter().collect()).collect();
         for batch in &batches {
@@ -657,7 +684,7 @@ impl Teacher<'_> {
                 false => {
                     let whole = View { visible: vec![0, 1], guide: None };
                     let seen = plain.see(transformer, batch, &places, &whole, None);
-                    (seen.per_modality(), seen.counts)
+                    (seen.per_modality(&seen.loss), seen.counts)
                 }
             };
             let weight = self.config.map_weight;
@@ -728,18 +755,20 @@ struct Seen {
     hidden: Tensor<3>,
     /// Cross-entropy of each token in the order of the sequence, `[batch, length]`.
     loss: Tensor<2>,
+    /// [`embedding_distance`] of each token, when it is wanted.
+    distance: Option<Tensor<2>>,
     /// Tokens of one picture per scale.
     counts: Vec<usize>,
 }
 
 impl Seen {
-    /// The losses of each visible modality alone, coarse to fine, `[batch, tokens]`.
-    fn per_modality(&self) -> Vec<Tensor<2>> {
+    /// A number per token, for each visible modality alone, coarse to fine, `[batch, tokens]`.
+    fn per_modality(&self, numbers: &Tensor<2>) -> Vec<Tensor<2>> {
         let modalities = self.visible.len();
         let part = |slot: usize| {
             let mut start = 0;
             let parts = self.counts.iter().map(|&count| {
-                let part = self.loss.clone().narrow(1, start + slot * count, count);
+                let part = numbers.clone().narrow(1, start + slot * count, count);
                 start += modalities * count;
                 part
             });
@@ -776,19 +805,14 @@ fn sheet(model: &EarthMapper, known: &[PairTokens], place: Option<Place>) -> Pic
     let pairs: Vec<&PairTokens> = known.iter().step_by((known.len() / 4).max(1)).take(4).collect();
     let translator = Translator::new(model);
     let seeds: Vec<u64> = (0..pairs.len() as u64).collect();
-    let truth = |modality: usize| {
-        let tokens =
-            TokenPyramid::stack(&pairs.iter().map(|pair| &pair.pictures[modality]).collect::<Vec<_>>());
-        from_tensor(model.tokenizer.decode(&tokens))
-    };
+    let known = |modality| PairTokens::batch(&pairs, modality, &model.tokenizer_config, &model.device());
+    let truth = |modality| from_tensor(model.tokenizer.decode(&known(modality).tokens));
     let made = |source: usize| {
-        let condition = |pair: &&PairTokens| {
-            let mut known = vec![Known::Nothing, Known::Nothing];
-            known[source] = Known::All(pair.pictures[source].clone());
-            Condition { place, known }
-        };
-        let conditions: Vec<Condition> = pairs.iter().map(condition).collect();
-        let options = model.generation.towards(if source == 0 { Modality::Map } else { Modality::Satellite });
+        let target = if source == 0 { Modality::Map } else { Modality::Satellite };
+        let encoded = known(source);
+        let condition = |i| Condition::translation(model, encoded.picture(i), target, place);
+        let conditions: Vec<Condition> = (0..pairs.len()).map(condition).collect();
+        let options = model.generation.towards(target);
         let mut out = translator.run(&conditions, &seeds, options, &mut |_| {}).expect("a batch of one kind");
         from_tensor(model.tokenizer.decode_features(out.remove(0).reconstruction))
     };

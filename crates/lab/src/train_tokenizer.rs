@@ -593,7 +593,7 @@ fn validate(
     for pairs in pairs.chunks(4) {
         let pictures: Vec<Picture> =
             pairs.iter().flat_map(|pair| [pair.satellite.clone(), pair.map.clone()]).collect();
-        let tokens = tokenizer.encode(to_tensor(&pictures, device));
+        let tokens = tokenizer.encode(to_tensor(&pictures, device)).tokens;
         let decoded = from_tensor(tokenizer.decode(&tokens));
         for (k, usage) in usage.iter_mut().enumerate() {
             tokens.usage(k, vocabulary).iter().zip(usage).for_each(|(new, sum)| *sum += new);

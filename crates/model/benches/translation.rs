@@ -95,9 +95,11 @@ fn report(model: &EarthMapper, samples: usize) {
     let total = scales.total();
     let picture = Tensor::<4>::random([1, 3, side, side], Distribution::Uniform(-1.0, 1.0), &model.device());
 
-    let tokens = model.tokenizer.encode(picture.clone());
+    let encoding = model.tokenizer.encode(picture.clone());
     row("encode", Some(total), samples, || drop(model.tokenizer.encode(picture.clone())));
-    row("decode", Some(total), samples, || model.tokenizer.decode(&tokens).into_data().num_elements());
+    row("decode", Some(total), samples, || {
+        model.tokenizer.decode(&encoding.tokens).into_data().num_elements()
+    });
     steps(model, samples);
 
     // What the program does: encode, two streams of guidance, decode.
@@ -137,6 +139,14 @@ fn steps(model: &EarthMapper, samples: usize) {
     let transformer = &model.transformer;
     let scales = transformer.scales();
     let condition = transformer.geo_embedding.forward(&[Some(place())]);
+    let known = [(
+        0,
+        Tensor::random(
+            [1, model.tokenizer_config.latent_width, scales.finest(), scales.finest()],
+            Distribution::Default,
+            &model.device(),
+        ),
+    )];
     let aligned = model.config.transformer.forcing == Forcing::Aligned;
     let conditional = if aligned { vec![1] } else { vec![0, 1] };
     for (name, visible, guided) in [("conditional", conditional, aligned), ("unconditional", vec![1], false)]
@@ -145,13 +155,21 @@ fn steps(model: &EarthMapper, samples: usize) {
         let memory = Memory::reset();
         for _ in 0..samples {
             let mut cache = transformer.cache();
+            let guide = if guided { transformer.guide(&known) } else { None };
             for (k, times) in times.iter_mut().enumerate() {
                 let shape = [1, scales.tokens(k), model.tokenizer_config.latent_width];
                 let features = || Tensor::random(shape, Distribution::Default, &model.device());
                 let inputs: Vec<Tensor<3>> = visible.iter().filter(|_| k > 0).map(|_| features()).collect();
-                let guides: Vec<(usize, Tensor<3>)> = guided.then(|| (0, features())).into_iter().collect();
                 let start = Instant::now();
-                transformer.step(&visible, &inputs, &guides, condition.clone(), &mut cache).into_data();
+                transformer
+                    .step(
+                        &visible,
+                        &inputs,
+                        guide.as_ref().map(|guide| &guide[k]),
+                        condition.clone(),
+                        &mut cache,
+                    )
+                    .into_data();
                 times.push(start.elapsed());
             }
         }

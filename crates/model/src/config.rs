@@ -161,8 +161,9 @@ pub enum Forcing {
     /// a scale see the known picture up to the scale before; those of the first scale do not see it at all.
     #[default]
     Sequence,
-    /// Its features, at every scale's side, are added to the other pictures' tokens at the same place, and it is not in
-    /// the sequence: every scale sees all of it, at half the tokens. For pictures that lie on each other, as these do.
+    /// Its features before quantization, at every scale's side, are added to the other pictures' tokens at the same
+    /// place, and it is not in the sequence: every scale sees all of it, at half the tokens. For pictures that lie on
+    /// each other, as these do.
     Aligned,
 }
 
@@ -192,6 +193,8 @@ pub struct TransformerConfig {
     pub modalities: Vec<Modality>,
     /// How a wholly known picture conditions the others.
     pub forcing: Forcing,
+    /// With aligned forcing: residual blocks of 3 × 3 convolutions that a known picture's features go through first.
+    pub guide_blocks: usize,
     /// Octaves of the coordinate encoding: angles times 2^0 … 2^(octaves − 1).
     pub place_octaves: usize,
 }
@@ -210,6 +213,7 @@ impl Default for TransformerConfig {
             norm_epsilon: 1e-6,
             modalities: vec![Modality::Satellite, Modality::Map],
             forcing: Forcing::Sequence,
+            guide_blocks: 0,
             place_octaves: 17,
         }
     }
@@ -249,10 +253,12 @@ impl TransformerConfig {
         if self.drop_path.is_nan() || self.drop_path >= 1.0 {
             return Err(wrong("drop_path", "must be below 1"));
         }
-        let mut seen = self.modalities.clone();
-        seen.dedup();
-        if self.modalities.is_empty() || seen.len() != self.modalities.len() {
+        let twice = |(i, modality)| self.modalities[..i].contains(modality);
+        if self.modalities.is_empty() || self.modalities.iter().enumerate().any(twice) {
             return Err(wrong("modalities", "needs at least one modality and none twice"));
+        }
+        if self.forcing == Forcing::Sequence && self.guide_blocks > 0 {
+            return Err(wrong("guide_blocks", "needs forcing = \"aligned\""));
         }
         if !(1..=40).contains(&self.place_octaves) {
             return Err(wrong("place_octaves", "must be between 1 and 40"));

@@ -51,6 +51,13 @@ pub enum Resize {
     Bicubic,
 }
 
+/// Square maps `[batch, channels, from, from]`, area-averaged to `side` → one row per position
+/// `[batch, side², channels]`.
+pub fn area_tokens(x: Tensor<4>, side: usize) -> Tensor<3> {
+    let [batch, channels, ..] = x.dims();
+    resize(x, side, Resize::Area).reshape([batch, channels, side * side]).swap_dims(1, 2)
+}
+
 /// Resizes square maps `[batch, channels, from, from]` to `[batch, channels, to, to]`.
 pub fn resize(x: Tensor<4>, to: usize, how: Resize) -> Tensor<4> {
     let [_, _, from, _] = x.dims();

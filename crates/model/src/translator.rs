@@ -10,7 +10,7 @@ use crate::config::Forcing;
 use crate::guidance::{self, Complexity, Guidance, KeyPointForce, KeyPoints};
 use crate::model::EarthMapper;
 use crate::sampler::{Sampler, SamplerConfig, entropy, softmax};
-use crate::tokenizer::{TokenPyramid, codes_tensor};
+use crate::tokenizer::{Encoding, TokenPyramid, codes_tensor};
 
 /// What is known of one picture before generation.
 // There are a handful of these per picture; a box would buy nothing.
@@ -19,8 +19,8 @@ use crate::tokenizer::{TokenPyramid, codes_tensor};
 pub enum Known {
     /// Nothing: every token is generated.
     Nothing,
-    /// Everything: its tokens are forced at every scale (Eq. 15).
-    All(TokenPyramid),
+    /// Everything: its tokens are forced at every scale (Eq. 15), or its features guide the others (aligned forcing).
+    All(Encoding),
     /// All but a hole. Tokens whose area touches the hole are generated; the others are forced to explain, at each
     /// scale, what the generated ones leave unexplained there.
     Part {
@@ -41,13 +41,13 @@ pub struct Condition {
 }
 
 impl Condition {
-    /// For translating a picture, given by its tokens, toward `target`; every other modality but the source is unknown.
+    /// For translating an encoded picture toward `target`; every other modality but the source is unknown.
     ///
     /// # Panics
     /// When the model has not two modalities with `target` among them.
     pub fn translation(
         model: &EarthMapper,
-        source: TokenPyramid,
+        source: Encoding,
         target: Modality,
         place: Option<Place>,
     ) -> Self {
@@ -204,10 +204,7 @@ impl<'a> Translator<'a> {
         let targets: Vec<usize> = (0..tracks.len()).filter(|&m| !tracks[m].source).collect();
         let aligned = self.model.config.transformer.forcing == Forcing::Aligned;
         let visible: Vec<usize> = if aligned { targets.clone() } else { (0..tracks.len()).collect() };
-        let guides: Vec<(usize, Vec<Tensor<3>>)> = match aligned {
-            true => self.guides(&tracks),
-            false => Vec::new(),
-        };
+        let guide = if aligned { transformer.guide(&known_features(&tracks)) } else { None };
         let places: Vec<Option<Place>> = conditions.iter().map(|condition| condition.place).collect();
         let here = transformer.geo_embedding.forward(&places);
         let nowhere = transformer.geo_embedding.forward(&vec![None; conditions.len()]);
@@ -224,13 +221,12 @@ impl<'a> Translator<'a> {
                     visible.iter().map(input).collect()
                 }
             };
-            let guides: Vec<_> =
-                guides.iter().map(|(modality, scales)| (*modality, scales[k].clone())).collect();
-            let hidden = transformer.step(&visible, &inputs, &guides, here.clone(), &mut cache);
+            let guide = guide.as_ref().map(|guide| &guide[k]);
+            let hidden = transformer.step(&visible, &inputs, guide, here.clone(), &mut cache);
             let free_hidden = guided.then(|| {
                 let slots = visible.iter().enumerate().filter(|(_, m)| targets.contains(m));
                 let inputs: Vec<_> = slots.filter_map(|(slot, _)| inputs.get(slot).cloned()).collect();
-                transformer.step(&targets, &inputs, &[], nowhere.clone(), &mut free_cache)
+                transformer.step(&targets, &inputs, None, nowhere.clone(), &mut free_cache)
             });
             // Forced first: the key points of a scale need the condition's tokens of the same scale.
             for track in tracks.iter_mut().filter(|track| track.source) {
@@ -260,20 +256,6 @@ impl<'a> Translator<'a> {
             uncertainty: track.uncertainty,
         };
         Ok(tracks.into_iter().filter(|track| !track.source).map(finish).collect())
-    }
-
-    /// The features of the wholly known pictures at every scale's side.
-    fn guides(&self, tracks: &[Track]) -> Vec<(usize, Vec<Tensor<3>>)> {
-        let sources = tracks.iter().filter(|track| track.source);
-        let features = sources.map(|track| {
-            let tokens = track.known.iter().map(|known| match known {
-                Known::All(tokens) => tokens,
-                _ => unreachable!("a source is wholly known"),
-            });
-            let tokens = TokenPyramid::stack(&tokens.collect::<Vec<_>>());
-            (track.modality, self.model.tokenizer.quantizer.guide_inputs(&tokens))
-        });
-        features.collect()
     }
 
     /// Checks a batch and sets up its tracks.
@@ -322,9 +304,16 @@ impl<'a> Translator<'a> {
         let quantizer = &self.model.tokenizer.quantizer;
         let scales = quantizer.scales();
         let wrong = |what: String| Err(GenerationError::Shape { modality, what });
+        let check_features = |features: &Tensor<4>| {
+            let expected = [1, quantizer.codebook.dims()[1], scales.finest(), scales.finest()];
+            match features.dims() == expected {
+                true => Ok(()),
+                false => wrong(format!("features {:?}", features.dims())),
+            }
+        };
         match known {
             Known::Nothing => Ok(()),
-            Known::All(tokens) => {
+            Known::All(Encoding { tokens, features }) => {
                 let fits = tokens.batch() == 1
                     && tokens.depth() == quantizer.depth()
                     && tokens.len() == scales.len()
@@ -333,19 +322,17 @@ impl<'a> Translator<'a> {
                         codes.len() == scales.tokens(k) * quantizer.depth()
                             && codes.iter().all(|&code| (code as usize) < quantizer.vocabulary())
                     });
-                if fits { Ok(()) } else { wrong("other token maps".into()) }
+                if !fits {
+                    return wrong("other token maps".into());
+                }
+                check_features(features)
             }
             Known::Part { features, hole } => {
                 let side = self.model.tokenizer_config.picture_side as u32;
                 if (hole.width(), hole.height()) != (side, side) {
                     return wrong(format!("a mask of {} × {} px", hole.width(), hole.height()));
                 }
-                let expected = [1, quantizer.codebook.dims()[1], scales.finest(), scales.finest()];
-                if features.dims() == expected {
-                    Ok(())
-                } else {
-                    wrong(format!("features {:?}", features.dims()))
-                }
+                check_features(features)
             }
         }
     }
@@ -565,10 +552,23 @@ fn holds(points: &[KeyPoints], count: usize, row: usize) -> bool {
     points[row / count].contains(row % count)
 }
 
+/// The wholly known modalities of a batch and their features.
+fn known_features(tracks: &[Track]) -> Vec<(usize, Tensor<4>)> {
+    let sources = tracks.iter().filter(|track| track.source);
+    let features = sources.map(|track| {
+        let features = track.known.iter().map(|known| match known {
+            Known::All(known) => known.features.clone(),
+            _ => unreachable!("a source is wholly known"),
+        });
+        (track.modality, Tensor::cat(features.collect(), 0))
+    });
+    features.collect()
+}
+
 /// The codes of scale `k` of a wholly known batch.
 fn forced(track: &Track, k: usize) -> Vec<u32> {
     let codes = track.known.iter().flat_map(|known| match known {
-        Known::All(tokens) => tokens.scale(k).iter().copied(),
+        Known::All(known) => known.tokens.scale(k).iter().copied(),
         _ => unreachable!("a source is wholly known"),
     });
     codes.collect()

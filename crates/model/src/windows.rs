@@ -6,7 +6,7 @@ use earthmapper_geo::{Modality, Place};
 
 use crate::pictures::{from_tensor, to_tensor};
 use crate::sampler::derive_seed;
-use crate::tokenizer::TokenPyramid;
+use crate::tokenizer::Encoding;
 use crate::translator::{Condition, Generated, GenerationError, GenerationOptions, Known, Translator};
 
 /// How a picture is cut into windows.
@@ -71,10 +71,10 @@ impl Translator<'_> {
         starts(width.max(side), side).len() * starts(height.max(side), side).len()
     }
 
-    /// Pictures of the model's side → their tokens.
-    pub fn encode(&self, pictures: &[Picture]) -> Vec<TokenPyramid> {
-        let tokens = self.model().tokenizer.encode(to_tensor(pictures, &self.model().device()));
-        (0..tokens.batch()).map(|i| tokens.picture(i)).collect()
+    /// Pictures of the model's side → their tokens and features, one by one.
+    pub fn encode(&self, pictures: &[Picture]) -> Vec<Encoding> {
+        let encoding = self.model().tokenizer.encode(to_tensor(pictures, &self.model().device()));
+        (0..encoding.batch()).map(|i| encoding.picture(i)).collect()
     }
 
     /// Translates a picture of any size toward `to`.
@@ -104,10 +104,10 @@ impl Translator<'_> {
         let padded = padded(&source, side);
         let places = corners(padded.width(), padded.height(), side);
         let batch_size = windows.batch_size.max(1);
-        let mut tokens = Vec::with_capacity(places.len());
+        let mut encoded = Vec::with_capacity(places.len());
         for batch in places.chunks(batch_size) {
             let cut: Vec<Picture> = batch.iter().map(|&(x, y)| padded.crop(x, y, side, side)).collect();
-            tokens.extend(self.encode(&cut));
+            encoded.extend(self.encode(&cut));
         }
         // Sample by sample, so that one canvas is enough; a batch may hold the end of one and the start of the next.
         let jobs: Vec<(usize, usize)> =
@@ -117,7 +117,7 @@ impl Translator<'_> {
         for (batch, chunk) in jobs.chunks(batch_size).enumerate() {
             let conditions: Vec<Condition> = chunk
                 .iter()
-                .map(|&(_, window)| Condition::translation(self.model(), tokens[window].clone(), to, place))
+                .map(|&(_, window)| Condition::translation(self.model(), encoded[window].clone(), to, place))
                 .collect();
             let seeds: Vec<u64> = chunk
                 .iter()

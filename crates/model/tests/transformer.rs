@@ -4,6 +4,7 @@ use burn::tensor::{Device, Distribution, Tensor};
 use earthmapper::config::{AdaptiveNorm, AttentionKind, Forcing};
 use earthmapper::guidance::{ComplexityGuidance, Guidance, KeyPointForce};
 use earthmapper::sampler::SamplerConfig;
+use earthmapper::tokenizer::Encoding;
 use earthmapper::translator::{Decode, GenerationError};
 use earthmapper::{
     Condition, EarthMapper, EarthMapperConfig, GenerationOptions, Known, LonLat, Modality, Place,
@@ -38,6 +39,7 @@ fn forced(
         attention,
         adaptive_norm,
         forcing,
+        guide_blocks: usize::from(forcing == Forcing::Aligned),
         ..Default::default()
     };
     let config = EarthMapperConfig { format: 1, name: "tiny".into(), transformer, ..Default::default() };
@@ -68,12 +70,12 @@ fn cached_steps_equal_the_whole_sequence() {
                 let inputs: Vec<Vec<Tensor<3>>> = visible
                     .iter()
                     .map(|_| {
-                        let tokens = model.tokenizer.encode(pictures(2));
+                        let tokens = model.tokenizer.encode(pictures(2)).tokens;
                         model.tokenizer.quantizer.teacher_inputs(&tokens)
                     })
                     .collect();
                 let condition = transformer.geo_embedding.forward(&[place(), None]);
-                let whole = transformer.forward(&visible, &inputs, &[], condition.clone(), None);
+                let whole = transformer.forward(&visible, &inputs, None, condition.clone(), None);
                 let mut cache = transformer.cache();
                 let steps: Vec<Tensor<3>> = (0..4)
                     .map(|k| {
@@ -81,7 +83,7 @@ fn cached_steps_equal_the_whole_sequence() {
                             0 => Vec::new(),
                             _ => inputs.iter().map(|inputs| inputs[k - 1].clone()).collect(),
                         };
-                        transformer.step(&visible, &now, &[], condition.clone(), &mut cache)
+                        transformer.step(&visible, &now, None, condition.clone(), &mut cache)
                     })
                     .collect();
                 let worst = difference(whole, Tensor::cat(steps, 1));
@@ -92,17 +94,36 @@ fn cached_steps_equal_the_whole_sequence() {
 }
 
 #[test]
+fn cached_steps_equal_the_whole_sequence_beside_a_known_picture() {
+    let model = forced(2, AttentionKind::L2, AdaptiveNorm::Shared, Forcing::Aligned);
+    let transformer = &model.transformer;
+    let encoding = model.tokenizer.encode(pictures(2));
+    let inputs = model.tokenizer.quantizer.teacher_inputs(&encoding.tokens);
+    let guide = transformer.guide(&[(0, encoding.features)]).unwrap();
+    let condition = transformer.geo_embedding.forward(&[place(), None]);
+    let whole =
+        transformer.forward(&[1], std::slice::from_ref(&inputs), Some(&guide), condition.clone(), None);
+    let mut cache = transformer.cache();
+    let steps = (0..4).map(|k| {
+        let now = if k == 0 { Vec::new() } else { vec![inputs[k - 1].clone()] };
+        transformer.step(&[1], &now, Some(&guide[k]), condition.clone(), &mut cache)
+    });
+    let worst = difference(whole, Tensor::cat(steps.collect(), 1));
+    assert!(worst < 1e-4, "{worst}");
+}
+
+#[test]
 fn no_token_sees_a_later_scale_and_all_see_their_own() {
     let model = tiny(1, AttentionKind::L2, AdaptiveNorm::PerBlock);
     let transformer = &model.transformer;
     let scales = transformer.scales();
     let inputs = |pictures: Tensor<4>| -> Vec<Vec<Tensor<3>>> {
-        let tokens = model.tokenizer.encode(pictures);
+        let tokens = model.tokenizer.encode(pictures).tokens;
         vec![model.tokenizer.quantizer.teacher_inputs(&tokens); 2]
     };
     let condition = transformer.geo_embedding.forward(&[None]);
     let base = inputs(pictures(1));
-    let before = transformer.forward(&[0, 1], &base, &[], condition.clone(), None);
+    let before = transformer.forward(&[0, 1], &base, None, condition.clone(), None);
     for changed in 1..scales.len() {
         // Only the last map token of scale `changed` gets another input.
         let mut other = base.clone();
@@ -113,7 +134,7 @@ fn no_token_sees_a_later_scale_and_all_see_their_own() {
             1 => last,
             _ => Tensor::cat(vec![old.narrow(1, 0, count - 1), last], 1),
         };
-        let after = transformer.forward(&[0, 1], &other, &[], condition.clone(), None);
+        let after = transformer.forward(&[0, 1], &other, None, condition.clone(), None);
         let start = scales.range(changed).start * 2;
         let coarser = difference(before.clone().narrow(1, 0, start), after.clone().narrow(1, 0, start));
         assert_eq!(coarser, 0.0, "scale {changed} leaks into coarser ones");
@@ -124,13 +145,13 @@ fn no_token_sees_a_later_scale_and_all_see_their_own() {
     }
 }
 
-fn source(model: &EarthMapper, pictures: &Tensor<4>) -> Vec<TokenPyramid> {
-    let tokens = model.tokenizer.encode(pictures.clone());
-    (0..tokens.batch()).map(|i| tokens.picture(i)).collect()
+fn source(model: &EarthMapper, pictures: &Tensor<4>) -> Vec<Encoding> {
+    let encoding = model.tokenizer.encode(pictures.clone());
+    (0..encoding.batch()).map(|i| encoding.picture(i)).collect()
 }
 
-fn to_map(tokens: &TokenPyramid) -> Condition {
-    Condition { place: place(), known: vec![Known::All(tokens.clone()), Known::Nothing] }
+fn to_map(source: &Encoding) -> Condition {
+    Condition { place: place(), known: vec![Known::All(source.clone()), Known::Nothing] }
 }
 
 fn guided() -> GenerationOptions {
@@ -177,9 +198,9 @@ fn aligned_forcing_sees_the_known_picture_and_nothing_of_the_batch() {
     // Even the very first scale sees all of the known picture.
     let transformer = &model.transformer;
     let here = transformer.geo_embedding.forward(&[None]);
-    let first = |tokens: &TokenPyramid| {
-        let guide = model.tokenizer.quantizer.guide_inputs(tokens)[0].clone();
-        transformer.step(&[1], &[], &[(0, guide)], here.clone(), &mut transformer.cache())
+    let first = |source: &Encoding| {
+        let guide = transformer.guide(&[(0, source.features.clone())]).unwrap();
+        transformer.step(&[1], &[], Some(&guide[0]), here.clone(), &mut transformer.cache())
     };
     assert!(difference(first(&sources[0]), first(&sources[1])) > 1e-4);
 }
@@ -217,7 +238,7 @@ fn everything_known_but_a_hole_keeps_the_tokens_outside() {
     let known = vec![Known::Nothing, Known::Part { features, hole: whole }];
     let condition = Condition { place: None, known };
     let out = translator.run(&[condition], &[3], &guided(), &mut |_| {}).unwrap();
-    assert_eq!(out[1].tokens, model.tokenizer.encode(picture));
+    assert_eq!(out[1].tokens, model.tokenizer.encode(picture).tokens);
 }
 
 #[test]
@@ -251,17 +272,20 @@ fn every_option_runs_and_uncertainty_is_a_share() {
 fn wrong_requests_are_named() {
     let model = tiny(1, AttentionKind::Dot, AdaptiveNorm::PerBlock);
     let translator = Translator::new(&model);
-    let tokens = source(&model, &pictures(1)).remove(0);
+    let source = source(&model, &pictures(1)).remove(0);
     let run = |conditions: &[Condition], seeds: &[u64]| {
         translator.run(conditions, seeds, &GenerationOptions::default(), &mut |_| {}).map(|_| ()).unwrap_err()
     };
     assert!(matches!(run(&[], &[]), GenerationError::Count { .. }));
-    let both = Condition { place: None, known: vec![Known::All(tokens.clone()), Known::All(tokens.clone())] };
+    let both = Condition { place: None, known: vec![Known::All(source.clone()), Known::All(source.clone())] };
     assert_eq!(run(&[both], &[1]), GenerationError::NothingToDo);
     let free = Condition { place: None, known: vec![Known::Nothing, Known::Nothing] };
-    assert_eq!(run(&[to_map(&tokens), free], &[1, 2]), GenerationError::Mixed(Modality::Satellite));
+    assert_eq!(run(&[to_map(&source), free], &[1, 2]), GenerationError::Mixed(Modality::Satellite));
     let short = Condition { place: None, known: vec![Known::Nothing] };
     assert_eq!(run(&[short], &[1]), GenerationError::Modalities { expected: 2, found: 1 });
-    let foreign = TokenPyramid::new(vec![vec![0], vec![0; 4]], 1, 1);
+    let tokens = TokenPyramid::new(vec![vec![0], vec![0; 4]], 1, 1);
+    let foreign = Encoding { tokens, ..source.clone() };
+    assert!(matches!(run(&[to_map(&foreign)], &[1]), GenerationError::Shape { .. }));
+    let foreign = Encoding { features: source.features.clone().narrow(1, 0, 1), ..source };
     assert!(matches!(run(&[to_map(&foreign)], &[1]), GenerationError::Shape { .. }));
 }

@@ -232,7 +232,7 @@ fn the_other_picture_matters_to_a_hole() {
         let mask = Mask::filled(SIDE, SIDE, true);
         let others = [drawn(SIDE, SIDE), Picture::filled(SIDE, SIDE, [0; 3])];
         let encoded = translator.encode(&others);
-        assert_ne!(encoded[0], encoded[1], "the two pictures have different tokens");
+        assert_ne!(encoded[0].tokens, encoded[1].tokens, "the two pictures have different tokens");
         for modality in Modality::ALL {
             let fill = |other: &Picture, seed: u64| {
                 translator

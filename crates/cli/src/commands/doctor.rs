@@ -8,6 +8,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use earthmapper::config::{AdaptiveNorm, AttentionKind};
 use earthmapper::guidance::Guidance;
 use earthmapper::sampler::SamplerConfig;
+use earthmapper::tokenizer::Encoding;
 use earthmapper::translator::{Condition, GenerationOptions, Translator};
 use earthmapper::{EarthMapper, EarthMapperConfig, Modality, TokenizerConfig, TransformerConfig};
 use serde_json::json;
@@ -110,7 +111,8 @@ fn compare(reference: &EarthMapper, name: &str, device: &Device) -> Result<Vec<C
     };
     let expected = reference.tokenizer.features(pictures(&reference.device()));
     check("encode", 1e-3, flat(expected.clone()), &|| flat(other.tokenizer.features(pictures(device))));
-    let tokens = reference.tokenizer.quantizer.encode(expected).0;
+    let tokens = reference.tokenizer.quantizer.encode(expected.clone()).0;
+    let encoding = Encoding { tokens: tokens.clone(), features: expected };
     check("decode", 1e-3, flat(reference.tokenizer.decode(&tokens)), &|| {
         flat(other.tokenizer.decode(&tokens))
     });
@@ -118,7 +120,7 @@ fn compare(reference: &EarthMapper, name: &str, device: &Device) -> Result<Vec<C
     let whole = |model: &EarthMapper| {
         let inputs = model.tokenizer.quantizer.teacher_inputs(&tokens);
         let condition = model.transformer.geo_embedding.forward(&[None]);
-        let hidden = model.transformer.forward(&[0, 1], &[inputs.clone(), inputs], &[], condition, None);
+        let hidden = model.transformer.forward(&[0, 1], &[inputs.clone(), inputs], None, condition, None);
         let count = hidden.shape().num_elements();
         hidden.reshape([count])
     };
@@ -128,7 +130,7 @@ fn compare(reference: &EarthMapper, name: &str, device: &Device) -> Result<Vec<C
         let mut cache = model.transformer.cache();
         let parts = (0..model.transformer.scales().len()).map(|k| {
             let now = if k == 0 { Vec::new() } else { vec![inputs[k - 1].clone(); 2] };
-            model.transformer.step(&[0, 1], &now, &[], condition.clone(), &mut cache)
+            model.transformer.step(&[0, 1], &now, None, condition.clone(), &mut cache)
         });
         let hidden = Tensor::cat(parts.collect(), 1);
         let count = hidden.shape().num_elements();
@@ -143,7 +145,7 @@ fn compare(reference: &EarthMapper, name: &str, device: &Device) -> Result<Vec<C
         ..Default::default()
     };
     let greedy = |model: &EarthMapper| -> Tensor<1> {
-        let condition = Condition::translation(model, tokens.clone(), Modality::Map, None);
+        let condition = Condition::translation(model, encoding.clone(), Modality::Map, None);
         let made =
             Translator::new(model).run(&[condition], &[1], &options, &mut |_| {}).expect("a valid request");
         let made = &made[0].tokens;

@@ -169,7 +169,7 @@ pub fn search(
             let (made, true_pictures, maps) = match target {
                 Modality::Map => {
                     let seeds = batch.seeds(options, 0);
-                    let made = bench.make(&batch.photograph_tokens, target, &generation.to_map, &seeds)?;
+                    let made = bench.make(&batch.encoded_photographs, target, &generation.to_map, &seeds)?;
                     seconds += made.seconds;
                     (made.pictures.clone(), &batch.maps, made.pictures)
                 }

@@ -21,7 +21,7 @@ use std::time::Instant;
 use earthmapper::model::GenerationDefaults;
 use earthmapper::pictures::{from_tensor, to_tensor};
 use earthmapper::sampler::derive_seed;
-use earthmapper::tokenizer::TokenPyramid;
+use earthmapper::tokenizer::Encoding;
 use earthmapper::translator::{Condition, Generated, GenerationError, GenerationOptions, Translator};
 use earthmapper::{EarthMapper, Modality, Place};
 use earthmapper_geo::files::{WriteError, atomic_write};
@@ -227,14 +227,14 @@ pub fn evaluate(
         go_on()?;
         let batch = bench.read(pairs, start..(start + batch_size).min(pairs.len()))?;
         let made = bench.make(
-            &batch.photograph_tokens,
+            &batch.encoded_photographs,
             Modality::Map,
             &options.generation.to_map,
             &batch.seeds(options, 0),
         )?;
         let seconds = batch.encoding_seconds + made.seconds;
         go_on()?;
-        let ceiling = from_tensor(model.tokenizer.decode(&batch.map_tokens));
+        let ceiling = from_tensor(model.tokenizer.decode(&batch.encoded_maps.tokens));
         let photographs = match options.directions {
             Directions::Both => Some(bench.there_and_back(&batch, &options.generation)?),
             Directions::ToMap => None,
@@ -247,12 +247,12 @@ pub fn evaluate(
             }
             if index < options.diversity_pictures {
                 tally.map_diversity.push(bench.diversity(
-                    &batch.photograph_tokens.picture(i),
+                    &batch.encoded_photographs.picture(i),
                     Modality::Map,
                     index,
                 )?);
                 if options.directions == Directions::Both {
-                    let tokens = batch.map_tokens.picture(i);
+                    let tokens = batch.encoded_maps.picture(i);
                     tally.diversity.push(bench.diversity(&tokens, Modality::Satellite, index)?);
                 }
             }
@@ -340,8 +340,8 @@ struct Batch {
     indices: std::ops::Range<usize>,
     photographs: Vec<Picture>,
     maps: Vec<Picture>,
-    photograph_tokens: TokenPyramid,
-    map_tokens: TokenPyramid,
+    encoded_photographs: Encoding,
+    encoded_maps: Encoding,
     /// Time that encoding the photographs took.
     encoding_seconds: f64,
 }
@@ -390,27 +390,28 @@ impl<'a> Bench<'a> {
             maps.push(pair.map);
         }
         let began = Instant::now();
-        let photograph_tokens = self.encode(&photographs);
+        let encoded_photographs = self.encode(&photographs);
         let encoding_seconds = began.elapsed().as_secs_f64();
-        let map_tokens = self.encode(&maps);
-        Ok(Batch { indices, photographs, maps, photograph_tokens, map_tokens, encoding_seconds })
+        let encoded_maps = self.encode(&maps);
+        Ok(Batch { indices, photographs, maps, encoded_photographs, encoded_maps, encoding_seconds })
     }
 
-    fn encode(&self, pictures: &[Picture]) -> TokenPyramid {
+    fn encode(&self, pictures: &[Picture]) -> Encoding {
         self.model.tokenizer.encode(to_tensor(pictures, &self.model.device()))
     }
 
     /// Translates a batch of tokens toward `target`.
     fn make(
         &self,
-        tokens: &TokenPyramid,
+        encoded: &Encoding,
         target: Modality,
         generation: &GenerationOptions,
         seeds: &[u64],
     ) -> Result<Made, EvaluateError> {
         let began = Instant::now();
-        let condition = |i| Condition::translation(self.model, tokens.picture(i), target, self.options.place);
-        let conditions: Vec<Condition> = (0..tokens.batch()).map(condition).collect();
+        let condition =
+            |i| Condition::translation(self.model, encoded.picture(i), target, self.options.place);
+        let conditions: Vec<Condition> = (0..encoded.batch()).map(condition).collect();
         let mut made = Translator::new(self.model).run(&conditions, seeds, generation, &mut |_| {})?;
         let Generated { reconstruction, uncertainty, .. } = made.remove(0);
         let pictures = from_tensor(self.model.tokenizer.decode_features(reconstruction));
@@ -425,15 +426,15 @@ impl<'a> Bench<'a> {
         generation: &GenerationDefaults,
     ) -> Result<ThereAndBack, EvaluateError> {
         let seeds = batch.seeds(self.options, 1);
-        let there = self.make(&batch.map_tokens, Modality::Satellite, &generation.to_satellite, &seeds)?;
-        let tokens = self.encode(&there.pictures);
-        let back = self.make(&tokens, Modality::Map, &generation.to_map, &batch.seeds(self.options, 0))?;
+        let there = self.make(&batch.encoded_maps, Modality::Satellite, &generation.to_satellite, &seeds)?;
+        let encoded = self.encode(&there.pictures);
+        let back = self.make(&encoded, Modality::Map, &generation.to_map, &batch.seeds(self.options, 0))?;
         Ok(ThereAndBack { photographs: there.pictures, maps: back.pictures, seconds: there.seconds })
     }
 
     /// Mean pairwise RMSE of three samples of picture `index`.
-    fn diversity(&self, tokens: &TokenPyramid, target: Modality, index: usize) -> Result<f64, EvaluateError> {
-        let copies = TokenPyramid::stack(&[tokens, tokens, tokens]);
+    fn diversity(&self, encoded: &Encoding, target: Modality, index: usize) -> Result<f64, EvaluateError> {
+        let copies = Encoding::stack(&[encoded, encoded, encoded]);
         let seeds = [2, 3, 4].map(|purpose| derive_seed(self.options.seed, &[purpose, index as u64]));
         let made = self.make(&copies, target, self.options.generation.towards(target), &seeds)?;
         Ok(mean_pairwise_difference(&made.pictures)?)

@@ -22,7 +22,7 @@ pub struct ResidualBlock {
 }
 
 impl ResidualBlock {
-    fn new(input: usize, output: usize, init: &mut Init) -> Self {
+    pub(crate) fn new(input: usize, output: usize, init: &mut Init) -> Self {
         Self {
             norm1: init.group_norm(input),
             conv1: init.conv(input, output, 3),

@@ -2,10 +2,13 @@
 
 mod autoencoder;
 mod convolution;
+mod encoding;
 mod pyramid;
 mod quantizer;
 
+pub(crate) use autoencoder::ResidualBlock;
 pub use autoencoder::{Decoder, Encoder, LinearPath};
+pub use encoding::Encoding;
 pub use pyramid::TokenPyramid;
 pub(crate) use quantizer::codes_tensor;
 pub use quantizer::{Quantized, ResidualQuantizer};
@@ -66,9 +69,10 @@ impl MultiScaleTokenizer {
         }
     }
 
-    /// Pictures → tokens.
-    pub fn encode(&self, pictures: Tensor<4>) -> TokenPyramid {
-        self.quantizer.encode(self.features(pictures)).0
+    /// Pictures → tokens and features.
+    pub fn encode(&self, pictures: Tensor<4>) -> Encoding {
+        let features = self.features(pictures);
+        Encoding { tokens: self.quantizer.encode(features.clone()).0, features }
     }
 
     /// A reconstruction f̂ → pictures in [−1, 1].

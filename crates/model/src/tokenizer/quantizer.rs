@@ -6,7 +6,7 @@ use burn::tensor::{Int, Tensor, TensorData};
 
 use crate::config::TokenizerConfig;
 use crate::init::Init;
-use crate::resample::{Resize, resize};
+use crate::resample::{Resize, area_tokens, resize};
 use crate::scales::Scales;
 
 use super::pyramid::TokenPyramid;
@@ -139,22 +139,13 @@ impl ResidualQuantizer {
     /// Input of the transformer for scale `k` ≥ 1 from the reconstruction after scale k − 1: area-resized,
     /// `[batch, tokens, latent]`.
     pub fn next_input(&self, k: usize, reconstruction: Tensor<4>) -> Tensor<3> {
-        let [batch, width, ..] = reconstruction.dims();
-        let small = resize(reconstruction, self.scales.side(k), Resize::Area);
-        small.reshape([batch, width, self.scales.tokens(k)]).swap_dims(1, 2)
+        area_tokens(reconstruction, self.scales.side(k))
     }
 
     /// Inputs of scales 1 … K − 1 for teacher forcing (scale 0 starts from the place).
     pub fn teacher_inputs(&self, tokens: &TokenPyramid) -> Vec<Tensor<3>> {
         let reconstructions = self.reconstructions(tokens);
         (1..self.scales.len()).map(|k| self.next_input(k, reconstructions[k - 1].clone())).collect()
-    }
-
-    /// A whole reconstruction at every scale's side, `[batch, tokens, latent]` each: how a known picture conditions the
-    /// others when forcing is aligned.
-    pub fn guide_inputs(&self, tokens: &TokenPyramid) -> Vec<Tensor<3>> {
-        let whole = self.reconstructions(tokens).pop().expect("at least one scale");
-        (0..self.scales.len()).map(|k| self.next_input(k, whole.clone())).collect()
     }
 
     /// Quantizes with gradients, for training the tokenizer: VQ-VAE's codebook and commitment terms, weighted 1 and

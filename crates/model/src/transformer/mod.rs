@@ -9,9 +9,11 @@
 
 mod attention;
 mod block;
+mod guide;
 
 pub use attention::{Attention, BlockCache};
 pub use block::{Block, DropPath};
+pub use guide::Guide;
 
 use block::{View, modulate, modulation, split};
 use burn::module::{Module, Param};
@@ -61,14 +63,23 @@ impl DepthHead {
     }
 }
 
+/// Mean and standard deviation of each latent channel.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Moments {
+    /// Means.
+    pub means: Vec<f32>,
+    /// Standard deviations.
+    pub deviations: Vec<f32>,
+}
+
 /// The joint transformer.
 #[derive(Module, Debug)]
 pub struct JointTransformer {
     /// The coordinate encoder, which gives the condition.
     pub geo_embedding: GeoEmbedding,
     word_embedding: Linear,
-    /// One embedding of a known picture per modality; only when forcing is aligned.
-    guides: Vec<Linear>,
+    /// How a known picture is seen, per modality; only when forcing is aligned.
+    guides: Vec<Guide>,
     /// `[tokens of one picture, width]`; every modality uses the same positions.
     position: Param<Tensor<2>>,
     /// `[tokens of the first scale, width]`.
@@ -108,7 +119,8 @@ impl JointTransformer {
             guides: match config.forcing {
                 Forcing::Sequence => Vec::new(),
                 Forcing::Aligned => {
-                    config.modalities.iter().map(|_| init.linear(latent, width, deviation)).collect()
+                    let guide = |_| Guide::new(latent, width, config.guide_blocks, init);
+                    config.modalities.iter().map(guide).collect()
                 }
             },
             position: init.normal([scales.total(), width], deviation),
@@ -147,25 +159,23 @@ impl JointTransformer {
     /// # Shapes
     /// - `visible`: indices of the modalities in the sequence, rising
     /// - `inputs`: per visible modality, the inputs of scales 1 … K − 1 `[batch, tokens, latent]`
-    /// - `guides`: wholly known modalities that are not in the sequence, with their features at every scale's side
-    ///   `[batch, tokens, latent]`; only when forcing is aligned
+    /// - `guide`: what [`guide`](Self::guide) gives for the wholly known modalities that are not in the sequence
     /// - `condition`: `[batch, width]`
     /// - output: `[batch, visible · tokens, width]`, per scale the tokens of each visible modality
     pub fn forward(
         &self,
         visible: &[usize],
         inputs: &[Vec<Tensor<3>>],
-        guides: &[(usize, Vec<Tensor<3>>)],
+        guide: Option<&[Tensor<3>]>,
         condition: Tensor<2>,
         mut drop_path: Option<&mut DropPath>,
     ) -> Tensor<3> {
         let mut parts = Vec::new();
         let mut ends = Vec::new();
         for k in 0..self.scales.len() {
-            let guide = self.guide(guides.iter().map(|(modality, scales)| (*modality, scales[k].clone())));
             for (slot, &modality) in visible.iter().enumerate() {
                 let input = (k > 0).then(|| inputs[slot][k - 1].clone());
-                parts.push(self.embed(k, modality, input, &guide, &condition));
+                parts.push(self.embed(k, modality, input, guide.map(|guide| &guide[k]), &condition));
             }
             ends.push(self.scales.range(k).end * visible.len());
         }
@@ -185,22 +195,20 @@ impl JointTransformer {
 
     /// Hidden states of the next scale, before the head: `[batch, visible · tokens, width]`.
     ///
-    /// `inputs` holds, per visible modality, `[batch, tokens, latent]`; it is empty for scale 0. `guides` are the known
-    /// modalities' features at this scale's side. The cache moves on by
-    /// one scale; `visible`, the batch and the condition must stay the same from step to step.
+    /// `inputs` holds, per visible modality, `[batch, tokens, latent]`; it is empty for scale 0. `guide` is what
+    /// [`guide`](Self::guide) gives for this scale. The cache moves on by one scale; `visible`, the batch and the condition must stay the same from step to step.
     pub fn step(
         &self,
         visible: &[usize],
         inputs: &[Tensor<3>],
-        guides: &[(usize, Tensor<3>)],
+        guide: Option<&Tensor<3>>,
         condition: Tensor<2>,
         cache: &mut KvCache,
     ) -> Tensor<3> {
         let k = cache.scales;
-        let guide = self.guide(guides.iter().cloned());
         let parts = visible.iter().enumerate().map(|(slot, &modality)| {
             let input = (k > 0).then(|| inputs[slot].clone());
-            self.embed(k, modality, input, &guide, &condition)
+            self.embed(k, modality, input, guide, &condition)
         });
         let mut x = Tensor::cat(parts.collect(), 1);
         let shared = self.shared(&condition);
@@ -231,30 +239,33 @@ impl JointTransformer {
         }
     }
 
-    /// Folds a standardisation of the inputs, (x − mean) ÷ deviation per latent channel, into the word embedding.
+    /// Folds a standardisation, (x − mean) ÷ deviation per latent channel, into the word embedding (`words`) and into
+    /// how each modality is seen when it is known (`guides`, one per modality; unused when forcing is in the sequence).
     ///
     /// A tokenizer's channels can differ in size a hundredfold; without this, positions and small channels are drowned
     /// at the start of training.
     ///
     /// # Panics
-    /// When there are not as many means and deviations as latent channels.
-    pub fn standardise_inputs(mut self, means: &[f32], deviations: &[f32]) -> Self {
-        let [latent, _] = self.word_embedding.weight.dims();
-        assert!(
-            means.len() == latent && deviations.len() == latent,
-            "one mean and deviation per latent channel"
-        );
-        self.word_embedding = standardised(self.word_embedding, means, deviations);
-        self.guides = self.guides.into_iter().map(|guide| standardised(guide, means, deviations)).collect();
+    /// When there are not as many means and deviations as latent channels, or fewer `guides` than modalities.
+    pub fn standardise_inputs(mut self, words: &Moments, guides: &[Moments]) -> Self {
+        assert!(guides.len() >= self.guides.len(), "moments of every modality");
+        self.word_embedding = standardised(self.word_embedding, words);
+        let guided = self.guides.into_iter().zip(guides);
+        self.guides = guided.map(|(guide, moments)| guide.standardised(moments)).collect();
         self
     }
 
-    /// Sum of the embeddings of known pictures, `[batch, tokens, width]`.
+    /// The sum of wholly known pictures, given by modality and features `[batch, latent, side, side]`, as every scale
+    /// sees it: `[batch, tokens, width]` each. None when nothing is known.
     ///
     /// # Panics
     /// When there is one but forcing is not aligned.
-    fn guide(&self, known: impl Iterator<Item = (usize, Tensor<3>)>) -> Option<Tensor<3>> {
-        known.map(|(modality, features)| self.guides[modality].forward(features)).reduce(|a, b| a + b)
+    pub fn guide(&self, known: &[(usize, Tensor<4>)]) -> Option<Vec<Tensor<3>>> {
+        let seen = known.iter().map(|(modality, features)| {
+            let guide = self.guides.get(*modality).expect("forcing is aligned");
+            guide.forward(features.clone(), &self.scales)
+        });
+        seen.reduce(|a, b| a.into_iter().zip(b).map(|(a, b)| a + b).collect())
     }
 
     /// Input embeddings of one modality at scale `k`: the start token from the condition, or the word embedding of the
@@ -264,7 +275,7 @@ impl JointTransformer {
         k: usize,
         modality: usize,
         input: Option<Tensor<3>>,
-        guide: &Option<Tensor<3>>,
+        guide: Option<&Tensor<3>>,
         condition: &Tensor<2>,
     ) -> Tensor<3> {
         let range = self.scales.range(k);
@@ -293,15 +304,17 @@ impl JointTransformer {
 }
 
 /// A linear layer that does to x what the given one does to (x − mean) ÷ deviation.
-fn standardised(mut linear: Linear, means: &[f32], deviations: &[f32]) -> Linear {
+fn standardised(mut linear: Linear, moments: &Moments) -> Linear {
     let [inputs, outputs] = linear.weight.dims();
+    let Moments { means, deviations } = moments;
+    assert!(means.len() == inputs && deviations.len() == inputs, "one mean and deviation per latent channel");
     let old = linear.weight.val().detach();
     let column = |values: Vec<f32>, device: &Device| {
         Tensor::<2>::from_data(TensorData::new(values, [inputs, 1]), device)
     };
     let device = old.device();
     let weight = old * column(deviations.iter().map(|d| 1.0 / d.max(1e-6)).collect(), &device);
-    let shift = (weight.clone() * column(means.to_vec(), &device)).sum_dim(0).reshape([outputs]);
+    let shift = (weight.clone() * column(means.clone(), &device)).sum_dim(0).reshape([outputs]);
     let bias = linear.bias.as_ref().map(|bias| bias.val().detach() - shift);
     linear.weight = Param::from_tensor(weight.detach());
     linear.bias = bias.map(|bias| Param::from_tensor(bias.detach()));
