@@ -8,6 +8,7 @@ use earthmapper::translator::GenerationError;
 use earthmapper_geo::{PairError, PictureError, PlaceError, WriteError};
 use earthmapper_lab::evaluate::EvaluateError;
 use earthmapper_lab::import::ImportError;
+use earthmapper_lab::run::RunError;
 use earthmapper_lab::session::TrainError;
 
 /// Something went wrong that no other code says: 1.
@@ -98,7 +99,10 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<i32> {
         return Some(match error {
             TrainError::Model(error) => model(error),
             TrainError::Pairs(error) => pairs(error),
-            TrainError::Config { .. } | TrainError::Data(_) | TrainError::Weights(_) => BAD_INPUT,
+            TrainError::Config { .. }
+            | TrainError::Data(_)
+            | TrainError::Weights(_)
+            | TrainError::Run(RunError::OtherShape { .. }) => BAD_INPUT,
             _ => FAILURE,
         });
     }

@@ -4,6 +4,8 @@ mod commands;
 mod exit;
 mod settings;
 
+use std::io::Write;
+
 use clap::{Parser, Subcommand};
 
 // glibc gives every large tensor fresh pages, which makes attention and training about twice as slow.
@@ -61,9 +63,10 @@ fn main() {
     std::process::exit(match result {
         Ok(()) => 0,
         Err(error) => {
-            eprintln!("error: {}", exit::line(&error));
+            // Where nobody listens on stderr, the exit code still tells.
+            let _ = writeln!(std::io::stderr(), "error: {}", exit::line(&error));
             if program.output.verbose > 0 {
-                eprintln!("{error:?}");
+                let _ = writeln!(std::io::stderr(), "{error:?}");
             }
             exit::code(&error)
         }

@@ -194,3 +194,49 @@ fn completions_and_manual_pages_are_written() {
     workshop.run("man out/man").succeeded();
     assert!(workshop.path("out/man/earthmapper-translate.1").is_file());
 }
+
+#[test]
+fn a_dry_run_says_what_would_be_done_and_writes_nothing() {
+    let workshop = Workshop::new();
+    workshop.picture("mask.png", SIDE, SIDE);
+    for arguments in [
+        "translate good.png out/a.png --to map --samples 2",
+        "generate out/a.png out/b.png",
+        "inpaint good.png out/a.png --mask mask.png --as map",
+        "outpaint good.png out/a.png --as map --left 3",
+    ] {
+        let before = support::contents(&workshop.path("."));
+        let finished = workshop.run(&format!("{arguments} --model model --dry-run --json")).succeeded();
+        let json = finished.json();
+        assert_eq!(json["dry_run"], true, "{arguments}");
+        assert!(finished.stdout.contains("out/a"), "{arguments}: {}", finished.stdout);
+        assert!(before == support::contents(&workshop.path(".")), "{arguments}: wrote something");
+        // What could not be done is refused in a dry run as well.
+        let refused = workshop.run(&format!("{arguments} --model absent --dry-run"));
+        assert_eq!(refused.code, 4, "{arguments}: {}", refused.stderr);
+    }
+}
+
+#[test]
+fn published_weights_are_imported() {
+    let folder = std::env::var_os("EARTHMAPPER_PARITY").map_or_else(
+        || std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/parity"),
+        Into::into,
+    );
+    let Ok(folder) = folder.canonicalize() else {
+        println!("skipped: no folder of reference numbers; EARTHMAPPER_PARITY can name it");
+        return;
+    };
+    let workshop = Workshop::new();
+    let vae = folder.join("var_tokenizer.safetensors");
+    let sides = ["--sides", "1,2,3,4"];
+    let run = |output: &str| {
+        let mut command = workshop.command();
+        command.args(["model", "import", output, "--vae"]).arg(&vae).args(sides).output().unwrap()
+    };
+    let report = support::Finished::from(run("out/tokenizer"));
+    assert!(report.succeeded().stdout.contains("the tokenizer maps exactly"));
+    assert!(workshop.path("out/tokenizer/model.safetensors").is_file());
+    let again = support::Finished::from(run("out/tokenizer"));
+    assert_eq!(again.code, 1, "a folder that is there is not replaced");
+}

@@ -234,33 +234,71 @@ fn misused(workshop: &Workshop, arguments: &str) {
     assert!(before == support::contents(&workshop.path(".")), "{arguments}: left something behind");
 }
 
+/// Runs the program where no file may grow beyond this many kibibytes: for a program the same as a full disk, without
+/// needing one. None where there is no bash to set the limit with.
+fn limited(workshop: &Workshop, kibibytes: u64, arguments: &str) -> Option<Finished> {
+    let mut command = Command::new("bash");
+    workshop.isolate(&mut command);
+    command.args([
+        "-c",
+        &format!("trap '' XFSZ && ulimit -f {kibibytes} && exec \"$0\" \"$@\""),
+        env!("CARGO_BIN_EXE_earthmapper"),
+        "-q",
+    ]);
+    let output = command.args(arguments.split_whitespace()).output().ok();
+    if output.is_none() {
+        println!("skipped: there is no bash to limit the size of files with");
+    }
+    output.map(Finished::from)
+}
+
 #[test]
 fn a_full_disk() {
-    let workshop = Workshop::new();
+    let workshop = Workshop::with_pairs(2);
     workshop.picture("large.png", 40, 30);
-    // No file may grow beyond nothing: for a program the same as a full disk, without needing one.
-    let limited = |arguments: &str| -> Option<Finished> {
-        let mut command = Command::new("bash");
-        workshop.isolate(&mut command);
-        command.args([
-            "-c",
-            "trap '' XFSZ && ulimit -f 0 && exec \"$0\" \"$@\"",
-            env!("CARGO_BIN_EXE_earthmapper"),
-            "-q",
-        ]);
-        Some(command.args(arguments.split_whitespace()).output().ok()?.into())
-    };
-    for arguments in [
-        "translate large.png out/made.png --to map --model model",
-        "translate large.png out/made.jpg --to map --model model --samples 2",
-        "generate out/a.webp out/b.webp --model model",
+    workshop.run("-q train tokenizer -c tokenizer.toml --run out/tokenizer").succeeded();
+    workshop.run("-q train transformer -c transformer.toml --run out/run").succeeded();
+    for (arguments, words) in [
+        ("translate large.png out/made.png --to map --model model", "out/made.png: cannot be written"),
+        ("translate large.png out/made.jpg --to map --model model --samples 2", "cannot be written"),
+        ("generate out/a.webp out/b.webp --model model", "cannot be written"),
+        ("train tokenizer -c tokenizer.toml --run out/second", "out/second"),
+        ("model export out/exported --from-run out/run", "out/exported"),
     ] {
         let before = support::contents(&workshop.path("."));
-        let Some(finished) = limited(arguments) else {
-            println!("skipped: there is no bash to limit the size of files with");
-            return;
-        };
-        workshop.check_refusal(arguments, finished, 1, "cannot be written");
+        let Some(finished) = limited(&workshop, 0, arguments) else { return };
+        workshop.check_refusal(arguments, finished, 1, words);
         assert!(before == support::contents(&workshop.path(".")), "{arguments}: left something behind");
+    }
+}
+
+#[test]
+fn a_disk_that_fills_up_between_two_outputs() {
+    let workshop = Workshop::new();
+    workshop.picture("large.png", 200, 200);
+    let arguments = |first: &str, second: &str| {
+        format!("translate large.png {first} --entropy {second} --to map --model model")
+    };
+    workshop.run(&arguments("out/a.jpg", "out/b.png")).succeeded();
+    let size = |name: &str| std::fs::metadata(workshop.path(name)).unwrap().len();
+    let limit = size("out/a.jpg").div_ceil(1024);
+    assert!(size("out/b.png") > 1024 * limit, "the second output must be the larger one");
+    let Some(finished) = limited(&workshop, limit, &arguments("out/c.jpg", "out/d.png")) else { return };
+    let Finished { code, stdout, stderr } = finished;
+    assert_eq!((code, stdout.trim()), (5, "out/c.jpg"), "{stderr}");
+    assert!(stderr.contains("only 1 of 2 outputs are written") && stderr.contains("out/d.png"), "{stderr}");
+    assert!(workshop.path("out/c.jpg").exists() && !workshop.path("out/d.png").exists());
+}
+
+#[test]
+fn weights_that_cannot_be_imported() {
+    let workshop = Workshop::new();
+    std::fs::write(workshop.path("empty.pth"), []).unwrap();
+    std::fs::write(workshop.path("text.safetensors"), "not weights\n").unwrap();
+    let own = "model/model.safetensors";
+    for (file, words) in
+        [("absent.pth", "absent.pth"), ("empty.pth", "empty.pth"), ("text.safetensors", "text"), (own, own)]
+    {
+        workshop.refuses(&format!("model import out/imported --vae {file}"), BAD_INPUT, words);
     }
 }

@@ -5,35 +5,9 @@ mod support;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use earthmapper_geo::{Picture, WriteOptions, write_picture};
-use support::{SIDE, Workshop, tiny_tokenizer};
+use support::Workshop;
 
 impl Workshop {
-    /// Side-by-side pairs, and configurations for both trainings.
-    fn with_pairs(steps: u64) -> Self {
-        let workshop = Self::new();
-        std::fs::create_dir(workshop.path("pairs")).unwrap();
-        for i in 0..4 {
-            let colour =
-                |x: u32, y: u32| [(40 * i + 90 * (x / 8)) as u8, (120 * (y / 8)) as u8, (25 * i) as u8];
-            let pair = Picture::drawn(2 * SIDE, SIDE, colour);
-            write_picture(workshop.path(&format!("pairs/{i}.png")), &pair, &WriteOptions::default()).unwrap();
-        }
-        let common = |batch: &str| {
-            format!(
-                "steps = {steps}\nlog_every = 1\nvalidate_every = 4\ncheckpoint_every = 2\n{batch}[data]\n\
-                 layout = \"side-by-side\"\nfolder = \"pairs\"\n[augment]\npicture_side = {SIDE}\n"
-            )
-        };
-        let tokenizer = toml::to_string(&tiny_tokenizer()).unwrap();
-        let tokenizer = format!("{}[loader]\nbatch_size = 2\n[tokenizer]\n{tokenizer}", common(""));
-        std::fs::write(workshop.path("tokenizer.toml"), tokenizer).unwrap();
-        let head = "name = \"trained\"\nbatch_size = 2\ntokenizer = \"out/tokenizer\"\n";
-        let transformer = format!("{}[transformer]\ndepth = 2\nwidth = 32\nheads = 4\n", common(head));
-        std::fs::write(workshop.path("transformer.toml"), transformer).unwrap();
-        workshop
-    }
-
     fn start(&self, arguments: &str) -> Child {
         let mut command = self.command();
         command
@@ -75,6 +49,23 @@ fn a_dry_run_prints_the_whole_configuration_and_trains_nothing() {
     let finished = workshop.run("train tokenizer -c tokenizer.toml --run out/run --dry-run").succeeded();
     assert!(finished.stdout.contains("[optimiser]"), "{}", finished.stdout);
     assert!(!workshop.path("out/run").exists());
+}
+
+#[test]
+fn a_run_is_resumed_with_the_shape_it_began_with() {
+    let workshop = Workshop::with_pairs(2);
+    workshop.run("-q train tokenizer -c tokenizer.toml --run out/run").succeeded();
+    let text = std::fs::read_to_string(workshop.path("tokenizer.toml")).unwrap();
+    std::fs::write(workshop.path("wider.toml"), text.replace("channels = 8", "channels = 16")).unwrap();
+    workshop.refuses(
+        "train tokenizer -c wider.toml --run out/run --resume",
+        3,
+        "out/run: was started with another tokenizer.channels",
+    );
+    // Other settings may change, and the run says so.
+    std::fs::write(workshop.path("longer.toml"), text.replace("steps = 2", "steps = 3")).unwrap();
+    let resumed = workshop.run("train tokenizer -c longer.toml --run out/run --resume").succeeded();
+    assert!(resumed.stderr.contains("other settings than at the start: steps"), "{}", resumed.stderr);
 }
 
 #[cfg(unix)]

@@ -98,7 +98,7 @@ impl Progress {
     /// Shows a line of text without disturbing the bar.
     pub fn message(&mut self, text: &str) {
         match &mut self.shown {
-            Shown::Bar(bar) => bar.suspend(|| eprintln!("{text}")),
+            Shown::Bar(bar) => bar.suspend(|| drop(writeln!(io::stderr(), "{text}"))),
             Shown::Lines { output, .. } => print(output, text),
             Shown::Nothing => {}
         }

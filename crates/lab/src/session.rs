@@ -1,8 +1,10 @@
 //! What every training needs from outside, and how it can end.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
+use earthmapper_geo::pairs::PairFolder;
 
 use crate::data::DataError;
 use crate::nets::WeightsError;
@@ -101,8 +103,12 @@ impl Session {
     /// Opens the run folder, and the checkpoint to go on from.
     ///
     /// # Errors
+    /// `shape` is the table of the configuration that weights depend on: a run resumes with the one that it began with.
+    /// Other settings may change (a lower learning rate after a bad step, more steps), and what does is said.
+    ///
+    /// # Errors
     /// When the folder cannot be used the way `start` says; see [`Run`].
-    pub fn open(&self, config: &str) -> Result<(Run, Option<Checkpoint>), RunError> {
+    pub fn open(&self, config: &str, shape: &str) -> Result<(Run, Option<Checkpoint>), RunError> {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let environment = Environment::current(&self.device_name, threads);
         match self.start {
@@ -110,8 +116,53 @@ impl Session {
             Start::Overwrite => {
                 Ok((Run::create(&self.folder, config, &environment, Existing::Overwrite)?, None))
             }
-            Start::Resume => Run::resume(&self.folder, &environment),
+            Start::Resume => {
+                let (run, checkpoint) = Run::resume(&self.folder, &environment)?;
+                let changes = changes(run.config(), config);
+                let shapes = |key: &&String| *key == shape || key.starts_with(&format!("{shape}."));
+                let keys: Vec<String> = changes.iter().filter(shapes).cloned().collect();
+                if !keys.is_empty() {
+                    return Err(RunError::OtherShape { folder: self.folder.clone(), keys });
+                }
+                if !changes.is_empty() {
+                    tracing::warn!("resumed with other settings than at the start: {}", changes.join(", "));
+                }
+                Ok((run, checkpoint))
+            }
         }
+    }
+}
+
+/// The keys, with dots between tables, whose values differ between two configurations.
+fn changes(old: &str, new: &str) -> Vec<String> {
+    let leaves = |text: &str| -> BTreeMap<String, toml::Value> {
+        let mut leaves = BTreeMap::new();
+        let table: toml::Table = text.parse().unwrap_or_default();
+        let mut open: Vec<(String, toml::Value)> = table.into_iter().collect();
+        while let Some((key, value)) = open.pop() {
+            match value {
+                toml::Value::Table(table) => {
+                    open.extend(table.into_iter().map(|(inner, value)| (format!("{key}.{inner}"), value)));
+                }
+                value => drop(leaves.insert(key, value)),
+            }
+        }
+        leaves
+    };
+    let (old, new) = (leaves(old), leaves(new));
+    let keys: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+    keys.into_iter().filter(|key| old.get(*key) != new.get(*key)).cloned().collect()
+}
+
+/// Says so when pairs that are measured on are learned from as well.
+pub(crate) fn warn_about_overlap(training: &PairFolder, validation: &PairFolder) {
+    let learned: BTreeSet<&Path> = (0..training.len()).map(|index| training.path(index)).collect();
+    let both = (0..validation.len()).filter(|&index| learned.contains(validation.path(index))).count();
+    if both > 0 {
+        tracing::warn!(
+            "{both} of the {} validation pairs are trained on too; validation says nothing about new pairs then",
+            validation.len()
+        );
     }
 }
 
@@ -135,4 +186,17 @@ pub(crate) fn not_a_number(run: &mut Run, step: u64, what: &'static str, value: 
 /// An error about one file of a checkpoint.
 pub(crate) fn checkpoint_error(path: &Path) -> impl Fn(String) -> TrainError + '_ {
     move |problem| TrainError::Checkpoint { path: path.into(), problem }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::changes;
+
+    #[test]
+    fn changed_keys_are_named_with_their_tables() {
+        let old = "steps = 1\nname = \"a\"\n[transformer]\ndepth = 2\nwidth = 8\n";
+        let new = "steps = 2\nname = \"a\"\nseed = 0\n[transformer]\ndepth = 3\nwidth = 8\n";
+        assert_eq!(changes(old, new), ["seed", "steps", "transformer.depth"]);
+        assert!(changes(old, old).is_empty());
+    }
 }

@@ -32,7 +32,7 @@ use crate::optimiser::{Average, Optimiser, OptimiserConfig, gradients_of, load_m
 use crate::progress::Progress;
 use crate::run::{Checkpoint, Run};
 use crate::semantic_infusion::{Alignment, SemanticInfusionConfig, semantic_loss, targets};
-use crate::session::{Outcome, Session, TrainError, checkpoint_error, not_a_number};
+use crate::session::{Outcome, Session, TrainError, checkpoint_error, not_a_number, warn_about_overlap};
 use crate::token_cache::{Cut, PairTokens, TokenCache};
 
 /// Numbers of the forward and backward pass.
@@ -264,6 +264,7 @@ pub fn train(config: &TransformerTraining, session: &Session) -> Result<Outcome,
     config.check(&session.device)?;
     let training = PairFolder::open(&config.data, &config.training)?;
     let validation = PairFolder::open(&config.data, &config.validation)?;
+    warn_about_overlap(&training, &validation);
     let (tokenizer_config, tokenizer) = open_tokenizer(&config.tokenizer, &session.device)?;
     if config.augment.picture_side as usize != tokenizer_config.picture_side {
         let problem = format!(
@@ -283,7 +284,7 @@ pub fn train(config: &TransformerTraining, session: &Session) -> Result<Outcome,
         learner.transformer = adopt(learner.transformer, &EarthMapper::load(folder, &session.device)?)?;
     }
     let text = toml::to_string_pretty(config).expect("a plain configuration");
-    let (mut run, checkpoint) = session.open(&text)?;
+    let (mut run, checkpoint) = session.open(&text, "transformer")?;
     let teacher =
         Teacher { config, tokenizer: &tokenizer, tokenizer_config: &tokenizer_config, dinov2, device };
     tracing::info!("{}", teacher.says());

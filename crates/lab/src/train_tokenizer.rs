@@ -27,7 +27,7 @@ use crate::nets::lpips::Lpips;
 use crate::optimiser::{Average, Optimiser, OptimiserConfig, gradients_of, load_module, save_module};
 use crate::progress::Progress;
 use crate::run::{Checkpoint, Run};
-use crate::session::{Outcome, Session, TrainError, checkpoint_error, not_a_number};
+use crate::session::{Outcome, Session, TrainError, checkpoint_error, not_a_number, warn_about_overlap};
 use crate::start_from_data::{StartFromData, assignments};
 
 /// Weights of the losses.
@@ -228,6 +228,7 @@ pub fn train(config: &TokenizerTraining, session: &Session) -> Result<Outcome, T
     config.check()?;
     let folder = PairFolder::open(&config.data, &config.training)?;
     let validation = PairFolder::open(&config.data, &config.validation)?;
+    warn_about_overlap(&folder, &validation);
     // Read before anything is made: a validation that cannot work should not surprise hours later.
     let indices: Vec<usize> = (0..validation.len().min(VALIDATED)).collect();
     let side = config.tokenizer.picture_side as u32;
@@ -238,7 +239,7 @@ pub fn train(config: &TokenizerTraining, session: &Session) -> Result<Outcome, T
         None => None,
     };
     let text = toml::to_string_pretty(config).expect("a plain configuration");
-    let (mut run, checkpoint) = session.open(&text)?;
+    let (mut run, checkpoint) = session.open(&text, "tokenizer")?;
     let (mut trainer, mut step, mut state) = Trainer::start(config, &device, checkpoint.as_ref())?;
     if step == 0 && config.start.pairs > 0 {
         trainer.start_from_data(config, &folder, &device)?;

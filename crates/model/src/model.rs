@@ -238,17 +238,18 @@ fn write_folder(folder: &Path, files: &[(&str, Vec<u8>)]) -> Result<(), ModelErr
     std::fs::create_dir_all(parent).map_err(io(parent))?;
     let staging = tempfile::Builder::new().prefix(".model-").tempdir_in(parent).map_err(io(parent))?;
     for (name, bytes) in files {
-        let path = staging.path().join(name);
+        // Errors name the file that was wanted, not the one beside it.
+        let (path, wanted) = (staging.path().join(name), folder.join(name));
         let inside = path.parent().expect("inside the staging folder");
-        std::fs::create_dir_all(inside).map_err(io(inside))?;
-        std::fs::write(&path, bytes).map_err(io(&path))?;
+        std::fs::create_dir_all(inside).map_err(io(&wanted))?;
+        std::fs::write(&path, bytes).map_err(io(&wanted))?;
     }
     // A temporary folder is for its owner only; a model is for everybody who may read its parent.
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
         let open = std::fs::Permissions::from_mode(0o755);
-        std::fs::set_permissions(staging.path(), open).map_err(io(staging.path()))?;
+        std::fs::set_permissions(staging.path(), open).map_err(io(folder))?;
     }
     std::fs::rename(staging.path(), folder).map_err(io(folder))?;
     // The staging folder has moved; there is nothing left to remove.

@@ -6,6 +6,7 @@ use earthmapper_geo::{Modality, Place};
 
 use crate::pictures::{from_tensor, to_tensor};
 use crate::sampler::derive_seed;
+use crate::seam;
 use crate::tokenizer::Encoding;
 use crate::translator::{Condition, Generated, GenerationError, GenerationOptions, Known, Translator};
 
@@ -147,7 +148,8 @@ impl Translator<'_> {
     ///
     /// `other` is the other modality of the same place and size, when it is known: it is forced whole. A hole that fits
     /// into one window is filled at once from the window around it; larger ones window by window, from what is best
-    /// known inward, each using what was made before. `progress` is told windows done and windows in all.
+    /// known inward, each using what was made before. What is left of a border is evened out inside the hole (`seam.rs`).
+    /// `progress` is told windows done and windows in all.
     ///
     /// # Errors
     /// As [`Translator::run`].
@@ -179,7 +181,7 @@ impl Translator<'_> {
             let window = result.crop(x, y, side, side);
             let other = other.as_ref().map(|other| other.crop(x, y, side, side));
             let made = self.fill(&window, modality, &open, other, setting, (x, y))?;
-            result.paste(&composed(&window, &made, &open), x, y);
+            result.paste(&seam::filled(&window, &made, &open), x, y);
             hole.close((x, y), side);
             for place in places.iter_mut().filter(|place| place.overlaps((x, y), side)) {
                 place.open = hole.count(place.corner, side);

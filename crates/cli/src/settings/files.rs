@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Args;
 use clap::builder::BoolishValueParser;
 use earthmapper::EarthMapper;
-use earthmapper_geo::picture::{check_picture_output, write_grey, write_picture};
+use earthmapper_geo::picture::{check_picture_output, check_picture_size, write_grey, write_picture};
 use earthmapper_geo::{Picture, PictureError, PictureLimits, Provenance, WriteOptions};
 
 use crate::exit::{BadInput, Partly, Usage};
@@ -87,23 +87,7 @@ impl FileArgs {
             return Err(BadInput(text).into());
         }
         for path in paths {
-            let ending = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
-            let (format, limit) = match ending.as_str() {
-                "webp" => ("WebP", 16_383),
-                "jpg" | "jpeg" => ("JPEG", 65_535),
-                _ => continue,
-            };
-            if width.max(height) > u64::from(limit) {
-                let (width, height) = (width as u32, height as u32);
-                return Err(PictureError::TooLargeForFormat {
-                    path: path.clone(),
-                    width,
-                    height,
-                    format,
-                    limit,
-                }
-                .into());
-            }
+            check_picture_size(path, width as u32, height as u32)?;
         }
         Ok(())
     }

@@ -236,7 +236,8 @@ pub fn interrupt() -> Result<Interrupt> {
         if handler.requested() {
             std::process::exit(crate::exit::INTERRUPTED);
         }
-        eprintln!("stopping after this step; press Ctrl-C again to stop at once");
+        let text = "stopping after this step; press Ctrl-C again to stop at once";
+        let _ = writeln!(std::io::stderr(), "{text}");
         handler.request();
     })
     .context("cannot listen for Ctrl-C")?;

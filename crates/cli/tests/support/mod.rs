@@ -59,6 +59,31 @@ impl Workshop {
         workshop
     }
 
+    /// Side-by-side pairs, and configurations for both trainings.
+    pub fn with_pairs(steps: u64) -> Self {
+        let workshop = Self::new();
+        std::fs::create_dir(workshop.path("pairs")).unwrap();
+        for i in 0..4 {
+            let colour =
+                |x: u32, y: u32| [(40 * i + 90 * (x / 8)) as u8, (120 * (y / 8)) as u8, (25 * i) as u8];
+            let pair = Picture::drawn(2 * SIDE, SIDE, colour);
+            write_picture(workshop.path(&format!("pairs/{i}.png")), &pair, &WriteOptions::default()).unwrap();
+        }
+        let common = |batch: &str| {
+            format!(
+                "steps = {steps}\nlog_every = 1\nvalidate_every = 4\ncheckpoint_every = 2\n{batch}[data]\n\
+                 layout = \"side-by-side\"\nfolder = \"pairs\"\n[augment]\npicture_side = {SIDE}\n"
+            )
+        };
+        let tokenizer = toml::to_string(&tiny_tokenizer()).unwrap();
+        let tokenizer = format!("{}[loader]\nbatch_size = 2\n[tokenizer]\n{tokenizer}", common(""));
+        std::fs::write(workshop.path("tokenizer.toml"), tokenizer).unwrap();
+        let head = "name = \"trained\"\nbatch_size = 2\ntokenizer = \"out/tokenizer\"\n";
+        let transformer = format!("{}[transformer]\ndepth = 2\nwidth = 32\nheads = 4\n", common(head));
+        std::fs::write(workshop.path("transformer.toml"), transformer).unwrap();
+        workshop
+    }
+
     /// Path of something in the folder.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)

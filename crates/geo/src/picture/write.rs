@@ -75,6 +75,20 @@ pub fn write_grey(
     write(path.as_ref(), &Pixels { width, height, values, colour: ExtendedColorType::L8 }, options)
 }
 
+/// Checks, before any work, that a picture of this size fits into the format that the name says.
+///
+/// # Errors
+/// [`PictureError::UnsupportedExtension`] and [`PictureError::TooLargeForFormat`].
+pub fn check_picture_size(path: &Path, width: u32, height: u32) -> Result<(), PictureError> {
+    let format = OutputFormat::of(path)?;
+    let limit = format.max_side();
+    if width.max(height) > limit {
+        let (path, format) = (path.to_owned(), format.name());
+        return Err(PictureError::TooLargeForFormat { path, width, height, format, limit });
+    }
+    Ok(())
+}
+
 struct Pixels<'a> {
     width: u32,
     height: u32,
@@ -84,12 +98,8 @@ struct Pixels<'a> {
 
 fn write(path: &Path, pixels: &Pixels<'_>, options: &WriteOptions) -> Result<(), PictureError> {
     check_picture_output(path, options.overwrite)?;
+    check_picture_size(path, pixels.width, pixels.height)?;
     let format = OutputFormat::of(path)?;
-    let (width, height, limit) = (pixels.width, pixels.height, format.max_side());
-    if width.max(height) > limit {
-        let (path, format) = (path.to_owned(), format.name());
-        return Err(PictureError::TooLargeForFormat { path, width, height, format, limit });
-    }
     let bytes = format
         .encode(pixels, options)
         .map_err(|detail| PictureError::Encoding { path: path.to_owned(), detail })?;

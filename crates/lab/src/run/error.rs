@@ -41,6 +41,14 @@ pub enum RunError {
         /// Which process, as far as known.
         process: String,
     },
+    /// The run to resume trains something of another shape.
+    #[error("{}: was started with another {}; resume with the configuration in its config.toml, or start a new run", folder.display(), keys.join(", "))]
+    OtherShape {
+        /// The run's folder.
+        folder: PathBuf,
+        /// The keys that differ.
+        keys: Vec<String>,
+    },
     /// There is no checkpoint yet.
     #[error("{}: has no checkpoint yet; let the run go on until it saves one", folder.display())]
     NoCheckpoint {

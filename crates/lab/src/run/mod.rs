@@ -81,6 +81,23 @@ impl Run {
     ) -> Result<Self, RunError> {
         // Looked at before the lock as well, so that a refusal leaves nothing in somebody's folder.
         check_empty(folder, existing)?;
+        let is_new = !folder.exists();
+        let run = Self::create_in(folder, config, environment, existing);
+        let theirs =
+            matches!(run, Err(RunError::InUse { .. } | RunError::NotEmpty { .. } | RunError::Foreign { .. }));
+        if run.is_err() && is_new && !theirs {
+            // A disk that is full, most likely. What was made a moment ago holds nothing yet.
+            let _ = fs::remove_dir_all(folder);
+        }
+        run
+    }
+
+    fn create_in(
+        folder: &Path,
+        config: &str,
+        environment: &Environment,
+        existing: Existing,
+    ) -> Result<Self, RunError> {
         fs::create_dir_all(folder).map_err(RunError::io(folder))?;
         let lock = RunLock::acquire(folder)?;
         check_empty(folder, existing)?;
