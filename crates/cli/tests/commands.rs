@@ -229,7 +229,7 @@ fn published_weights_are_imported() {
     };
     let workshop = Workshop::new();
     let vae = folder.join("var_tokenizer.safetensors");
-    let sides = ["--sides", "1,2,3,4"];
+    let sides = ["--sides", "1,2,3,5,8"];
     let run = |output: &str| {
         let mut command = workshop.command();
         command.args(["model", "import", output, "--vae"]).arg(&vae).args(sides).output().unwrap()

@@ -1,6 +1,6 @@
 //! The transformer's loss (Eq. 11) and the pixel losses of the tokenizer.
 
-use burn::tensor::activation::{log_softmax, softmax};
+use burn::tensor::activation::log_softmax;
 use burn::tensor::{Int, Tensor};
 
 /// Cross-entropy of each row, `[rows, vocabulary]` and targets `[rows]` → `[rows]`, in nats.
@@ -15,21 +15,6 @@ pub fn cross_entropy(logits: Tensor<2>, targets: Tensor<1, Int>, smoothing: f64)
     }
     let even = log_probabilities.mean_dim(1).reshape([rows]).neg();
     right.mul_scalar(1.0 - smoothing) + even.mul_scalar(smoothing)
-}
-
-/// How far the mean embedding over the distribution is from the right code's, ‖Σ p·C − C[target]‖², over what the mean
-/// of the right codes of these rows would leave: 1 is ignorance, 0 certainty. `[rows, vocabulary]`, targets `[rows]` and
-/// the codebook `[vocabulary, latent]` → `[rows]`.
-///
-/// Cross-entropy counts a neighbouring code as just as wrong as any other. In a codebook full of near duplicates this
-/// term says first what to draw, and cross-entropy then how sharply.
-pub fn embedding_distance(logits: Tensor<2>, targets: Tensor<1, Int>, codebook: Tensor<2>) -> Tensor<1> {
-    let [rows, _] = logits.dims();
-    let right = codebook.clone().select(0, targets);
-    let spread = (right.clone() - right.clone().mean_dim(0)).square().sum_dim(1).mean().detach();
-    let mean = softmax(logits, 1).matmul(codebook);
-    let distance = (mean - right).square().sum_dim(1).reshape([rows]);
-    distance / spread.clamp_min(1e-12)
 }
 
 /// Mean absolute difference of the horizontal and vertical steps between neighbouring pixels: a cheap term that keeps
@@ -56,18 +41,6 @@ mod tests {
         assert!((plain[0] - 2f32.ln()).abs() < 1e-6 && (plain[1] - (1.0 + (-2f32).exp()).ln()).abs() < 1e-6);
         let smooth = cross_entropy(logits, targets, 0.5).try_into_vec_as::<f32>().unwrap();
         assert!((smooth[0] - 2f32.ln()).abs() < 1e-6 && smooth[1] > plain[1]);
-    }
-
-    #[test]
-    fn embedding_distance_by_hand() {
-        let device = Device::flex();
-        let codebook = Tensor::<2>::from_floats([[0.0, 0.0], [2.0, 0.0], [0.0, 4.0]], &device);
-        // Certain and right; undecided between the first two, and the second is right.
-        let logits = Tensor::<2>::from_floats([[50.0, 0.0, 0.0], [0.0, 0.0, -50.0]], &device);
-        let targets = Tensor::<1, Int>::from_ints([0, 1], &device);
-        let distance = embedding_distance(logits, targets, codebook).try_into_vec_as::<f32>().unwrap();
-        // The right codes are (0, 0) and (2, 0): each is 1 from their mean. The second's mean embedding is (1, 0).
-        assert!(distance[0] < 1e-6 && (distance[1] - 1.0).abs() < 1e-6, "{distance:?}");
     }
 
     #[test]

@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::{AugmentConfig, contact_sheet, epoch_order};
 use crate::export::open_tokenizer;
-use crate::losses::{cross_entropy, embedding_distance};
+use crate::losses::cross_entropy;
 use crate::nets::dinov2::DinoV2;
 use crate::optimiser::{Average, Optimiser, OptimiserConfig, gradients_of, load_module, save_module};
 use crate::progress::Progress;
@@ -108,10 +108,6 @@ pub struct TransformerTraining {
     /// How much more the map's tokens count than the photograph's.
     #[serde(default = "unit")]
     pub map_weight: f64,
-    /// Weight of the distance between the mean embedding over the distribution and the right code's; 0 leaves it out.
-    /// See [`embedding_distance`].
-    #[serde(default)]
-    pub embedding_weight: f64,
     /// Numbers of the passes.
     #[serde(default)]
     pub precision: Precision,
@@ -199,9 +195,6 @@ impl TransformerTraining {
         }
         if !(0.0..1.0).contains(&self.label_smoothing) || self.map_weight.is_nan() || self.map_weight < 0.0 {
             return wrong("label_smoothing, map_weight", "must be in [0, 1) and at least 0".into());
-        }
-        if !(self.embedding_weight >= 0.0 && self.embedding_weight.is_finite()) {
-            return wrong("embedding_weight", "must be at least 0".into());
         }
         if self.precision == Precision::Bf16 && !device.supports_dtype(DType::BF16) {
             return wrong("precision", "this device has no 16-bit brain floats; use \"f32\"".into());
@@ -312,7 +305,8 @@ pub fn train(config: &TransformerTraining, session: &Session) -> Result<Outcome,
             return Ok(Outcome::Interrupted);
         };
         let (words, guides) = teacher.input_moments(tokens);
-        learner.transformer = learner.transformer.standardise_inputs(&words, &guides);
+        let started = learner.transformer.standardise_inputs(&words, &guides);
+        learner.transformer = started.start_head_from(tokenizer.quantizer.codebook.val());
         optimiser = Optimiser::new(&config.optimiser, &learner);
         average = Average::new(config.optimiser.average_decay, &learner);
     }
@@ -532,13 +526,8 @@ impl Teacher<'_> {
             Precision::Bf16 => learner.transformer.clone().map(&mut ToBf16),
         };
         let seen = self.see(&transformer, pairs, &places, view, Some(drop_path));
-        let mut total = self.weighted(&seen, &seen.loss);
+        let mut total = self.weighted(&seen);
         add(numbers, "cross_entropy", &total, batch_share);
-        if let Some(distance) = &seen.distance {
-            let distance = self.weighted(&seen, distance);
-            add(numbers, "embedding_distance", &distance, batch_share);
-            total = total + distance.mul_scalar(self.config.embedding_weight);
-        }
         let infusion = self.config.semantic_infusion.as_ref().zip(self.dinov2.as_ref());
         if let (Some(((infusion, dinov2), alignment)), 2) =
             (infusion.zip(learner.alignment.as_ref()), view.visible.len())
@@ -571,11 +560,11 @@ impl Teacher<'_> {
         }
     }
 
-    /// Mean of a number per token with the modalities' weights, `[1]`.
-    fn weighted(&self, seen: &Seen, numbers: &Tensor<2>) -> Tensor<1> {
+    /// Mean cross-entropy with the modalities' weights, `[1]`.
+    fn weighted(&self, seen: &Seen) -> Tensor<1> {
         let weight = |modality: usize| if modality == 1 { self.config.map_weight } else { 1.0 };
         let total: f64 = seen.visible.iter().map(|&modality| weight(modality)).sum();
-        let losses = seen.per_modality(numbers).into_iter().zip(&seen.visible);
+        let losses = seen.per_modality().into_iter().zip(&seen.visible);
         losses
             .map(|(loss, &modality)| loss.mean().mul_scalar(weight(modality) / total))
             .reduce(|a, b| a + b)
@@ -626,7 +615,6 @@ impl Teacher<'_> {
             }
         }
         let mut loss = Tensor::<1>::zeros([batch * length], &device);
-        let mut distance = (self.config.embedding_weight > 0.0).then(|| loss.clone());
         for level in 0..depth {
             let column = |level: usize| -> Vec<i64> {
                 codes.iter().skip(level).step_by(depth).map(|&code| i64::from(code)).collect()
@@ -642,11 +630,6 @@ impl Teacher<'_> {
             let logits = transformer.logits(rows.clone(), chosen, level).cast(FloatDType::F32);
             let target =
                 Tensor::<1, Int>::from_data(TensorData::new(column(level), [batch * length]), &device);
-            if let Some(sum) = distance.take() {
-                let codebook = Tensor::from_data(quantizer.codebook.val().into_data(), &device);
-                let level = embedding_distance(logits.clone(), target.clone(), codebook);
-                distance = Some(sum + level.div_scalar(depth as f64));
-            }
             loss = loss + cross_entropy(logits, target, self.config.label_smoothing).div_scalar(depth as f64);
         }
         Seen {
@@ -654,7 +637,6 @@ impl Teacher<'_> {
             tokens,
             hidden: hidden.cast(FloatDType::F32),
             loss: loss.reshape([batch, length]),
-            distance: distance.map(|distance| distance.reshape([batch, length])),
             counts: (0..scales.len()).map(|k| scales.tokens(k)).collect(),
         }
     }
@@ -685,7 +667,7 @@ impl Teacher<'_> {
                 false => {
                     let whole = View { visible: vec![0, 1], guide: None };
                     let seen = plain.see(transformer, batch, &places, &whole, None);
-                    (seen.per_modality(&seen.loss), seen.counts)
+                    (seen.per_modality(), seen.counts)
                 }
             };
             let weight = self.config.map_weight;
@@ -756,20 +738,18 @@ struct Seen {
     hidden: Tensor<3>,
     /// Cross-entropy of each token in the order of the sequence, `[batch, length]`.
     loss: Tensor<2>,
-    /// [`embedding_distance`] of each token, when it is wanted.
-    distance: Option<Tensor<2>>,
     /// Tokens of one picture per scale.
     counts: Vec<usize>,
 }
 
 impl Seen {
-    /// A number per token, for each visible modality alone, coarse to fine, `[batch, tokens]`.
-    fn per_modality(&self, numbers: &Tensor<2>) -> Vec<Tensor<2>> {
+    /// The losses of each visible modality alone, coarse to fine, `[batch, tokens]`.
+    fn per_modality(&self) -> Vec<Tensor<2>> {
         let modalities = self.visible.len();
         let part = |slot: usize| {
             let mut start = 0;
             let parts = self.counts.iter().map(|&count| {
-                let part = numbers.clone().narrow(1, start + slot * count, count);
+                let part = self.loss.clone().narrow(1, start + slot * count, count);
                 start += modalities * count;
                 part
             });

@@ -191,7 +191,7 @@ fn transformer_logits_agree_with_the_reference() {
         let labels: Vec<i64> = case.values("label").0.iter().map(|&label| label as i64).collect();
         let condition = plain.condition(&labels);
         let hidden =
-            plain.transformer.forward(&[0], std::slice::from_ref(&inputs), &[], condition.clone(), None);
+            plain.transformer.forward(&[0], std::slice::from_ref(&inputs), None, condition.clone(), None);
         let [batch, tokens, _] = hidden.dims();
         let logits = plain.logits(hidden, condition).reshape([batch, tokens, config.vocabulary]);
         assert_close(name, logits, case.values("logits"), 1e-3);
@@ -220,9 +220,9 @@ fn greedy_generation_agrees_with_the_reference() {
         for k in 0..scales.len() {
             let inputs =
                 if k > 0 { vec![quantizer.next_input(k, reconstruction.clone())] } else { Vec::new() };
-            let hidden = plain.transformer.step(&[0], &inputs, &[], here.clone(), &mut cache);
+            let hidden = plain.transformer.step(&[0], &inputs, None, here.clone(), &mut cache);
             let mut logits = floats(plain.logits(hidden, here.clone()));
-            let hidden = plain.transformer.step(&[0], &inputs, &[], none.clone(), &mut free_cache);
+            let hidden = plain.transformer.step(&[0], &inputs, None, none.clone(), &mut free_cache);
             let free = floats(plain.logits(hidden, none.clone()));
             let strength = guidance.strength(scales.resolution(k), &logits, &free, vocabulary, None);
             guide(&mut logits, &free, strength);
@@ -291,7 +291,7 @@ fn a_pytorch_checkpoint_gives_the_tokenizer_inside_it() {
     let pictures = Tensor::<4>::ones([1, 3, 6, 6], &Device::flex());
     let codes = |path: &Path| {
         let (_, tokenizer) = import_tokenizer(path, &[1, 3], &Device::flex()).unwrap();
-        tokenizer.encode(pictures.clone())
+        tokenizer.encode(pictures.clone()).tokens
     };
     assert_eq!(codes(&path), codes(&bare));
 }

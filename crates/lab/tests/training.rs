@@ -421,7 +421,7 @@ fn two_pairs_are_learned_by_heart() {
 fn learned_by_heart(folder: &Path, mut config: TransformerTraining, forcing: Forcing) {
     config.transformer.forcing = forcing;
     if forcing == Forcing::Aligned {
-        (config.transformer.guide_blocks, config.embedding_weight) = (1, 0.5);
+        (config.transformer.guide_blocks, config.transformer.tied_head) = (1, true);
     }
     (config.joint_share, config.to_map_share) = (0.0, 0.7);
     config.augment = Default::default();

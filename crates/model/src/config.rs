@@ -195,6 +195,9 @@ pub struct TransformerConfig {
     pub forcing: Forcing,
     /// With aligned forcing: residual blocks of 3 × 3 convolutions that a known picture's features go through first.
     pub guide_blocks: usize,
+    /// Whether the head predicts a vector in the codebook's space and scores every code by its likeness to it. Codes that
+    /// look alike are then learned together, which a few pairs need; without it each code learns by itself.
+    pub tied_head: bool,
     /// Octaves of the coordinate encoding: angles times 2^0 … 2^(octaves − 1).
     pub place_octaves: usize,
 }
@@ -214,6 +217,7 @@ impl Default for TransformerConfig {
             modalities: vec![Modality::Satellite, Modality::Map],
             forcing: Forcing::Sequence,
             guide_blocks: 0,
+            tied_head: false,
             place_octaves: 17,
         }
     }

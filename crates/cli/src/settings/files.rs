@@ -7,7 +7,7 @@ use clap::Args;
 use clap::builder::BoolishValueParser;
 use earthmapper::EarthMapper;
 use earthmapper_geo::picture::{check_picture_output, check_picture_size, write_grey, write_picture};
-use earthmapper_geo::{Picture, PictureError, PictureLimits, Provenance, WriteOptions};
+use earthmapper_geo::{Picture, PictureLimits, Provenance, WriteOptions};
 
 use crate::exit::{BadInput, Partly, Usage};
 

@@ -91,6 +91,8 @@ pub struct JointTransformer {
     shared_modulation: Option<Linear>,
     blocks: Vec<Block>,
     head_modulation: Linear,
+    /// Hidden state → a vector in the codebook's space; only with a tied head.
+    to_code: Option<Linear>,
     head: Linear,
     depth_head: Option<DepthHead>,
     #[module(skip)]
@@ -131,7 +133,11 @@ impl JointTransformer {
                 .then(|| modulation(width, 6, init)),
             blocks: (0..config.depth).map(|index| Block::new(config, index, init)).collect(),
             head_modulation: modulation(width, 2, init),
-            head: init.linear(width, tokenizer.vocabulary, 0.02 * deviation),
+            to_code: config.tied_head.then(|| init.linear(width, latent, 0.2 * deviation)),
+            head: match config.tied_head {
+                true => init.linear(latent, tokenizer.vocabulary, (1.0 / latent as f32).sqrt()),
+                false => init.linear(width, tokenizer.vocabulary, 0.02 * deviation),
+            },
             depth_head: (depth > 1).then(|| DepthHead::new(width, latent, depth, init)),
             scales,
             modalities: config.modalities.clone(),
@@ -229,14 +235,18 @@ impl JointTransformer {
     ///
     /// `chosen` is the sum of the codes already chosen at the position, `[n, latent]`; level 0 ignores it.
     pub fn logits(&self, normed: Tensor<2>, chosen: Option<Tensor<2>>, level: usize) -> Tensor<2> {
-        match (&self.depth_head, level) {
-            (_, 0) => self.head.forward(normed),
+        let hidden = match (&self.depth_head, level) {
+            (_, 0) => normed,
             (Some(depth_head), _) => {
                 let chosen = chosen.expect("codes above the first depend on those chosen before");
-                self.head.forward(depth_head.forward(normed, chosen, level))
+                depth_head.forward(normed, chosen, level)
             }
             (None, _) => panic!("this model predicts one code per position"),
-        }
+        };
+        self.head.forward(match &self.to_code {
+            Some(to_code) => to_code.forward(hidden),
+            None => hidden,
+        })
     }
 
     /// Folds a standardisation, (x − mean) ÷ deviation per latent channel, into the word embedding (`words`) and into
@@ -252,6 +262,26 @@ impl JointTransformer {
         self.word_embedding = standardised(self.word_embedding, words);
         let guided = self.guides.into_iter().zip(guides);
         self.guides = guided.map(|(guide, moments)| guide.standardised(moments)).collect();
+        self
+    }
+
+    /// Starts a tied head from the codebook `[vocabulary, latent]`, centred and with each channel's spread evened out by
+    /// half (divided by the root of its deviation), so that detail counts beside colour; the mean length becomes one.
+    /// Does nothing when the head is not tied.
+    ///
+    /// # Panics
+    /// When the codebook has another shape than the head.
+    pub fn start_head_from(mut self, codebook: Tensor<2>) -> Self {
+        if self.to_code.is_none() {
+            return self;
+        }
+        let (variance, mean) = codebook.clone().var_mean_bias(0);
+        let codes = (codebook - mean) / variance.sqrt().sqrt().clamp_min(1e-6);
+        let length = codes.clone().square().sum_dim(1).mean().sqrt().into_scalar::<f32>();
+        let weight = codes.transpose().div_scalar(length.max(1e-6));
+        let old = self.head.weight.val();
+        assert_eq!(weight.dims(), old.dims(), "the codebook of this model's tokenizer");
+        self.head.weight = Param::from_tensor(Tensor::from_data(weight.into_data(), &old.device()));
         self
     }
 
