@@ -117,8 +117,9 @@ impl Session {
                 Ok((Run::create(&self.folder, config, &environment, Existing::Overwrite)?, None))
             }
             Start::Resume => {
-                let (run, checkpoint) = Run::resume(&self.folder, &environment)?;
-                let changes = changes(run.config(), config);
+                // Looked at before anything is written; when there is no run, resuming says so.
+                let began = std::fs::read_to_string(self.folder.join("config.toml"));
+                let changes = began.map_or(Vec::new(), |began| changes(&began, config));
                 let shapes = |key: &&String| *key == shape || key.starts_with(&format!("{shape}."));
                 let keys: Vec<String> = changes.iter().filter(shapes).cloned().collect();
                 if !keys.is_empty() {
@@ -127,7 +128,7 @@ impl Session {
                 if !changes.is_empty() {
                     tracing::warn!("resumed with other settings than at the start: {}", changes.join(", "));
                 }
-                Ok((run, checkpoint))
+                Run::resume(&self.folder, &environment)
             }
         }
     }

@@ -108,6 +108,14 @@ pub struct TransformerTraining {
     /// How much more the map's tokens count than the photograph's.
     #[serde(default = "unit")]
     pub map_weight: f64,
+    /// Share of each coarser scale's positions that go wrong in training, so that the finer ones learn to put it right;
+    /// see [`ResidualQuantizer::encode_with_mistakes`](earthmapper::tokenizer::ResidualQuantizer::encode_with_mistakes).
+    #[serde(default)]
+    pub token_noise: f64,
+    /// Weight of each scale in the loss, coarse to fine, adding up to one; when empty, every token counts the same. The
+    /// coarse scales decide what a picture shows, but have few tokens.
+    #[serde(default)]
+    pub scale_weights: Vec<f64>,
     /// Numbers of the passes.
     #[serde(default)]
     pub precision: Precision,
@@ -184,11 +192,17 @@ impl TransformerTraining {
             ("hide_place", self.hide_place),
             ("joint_share", self.joint_share),
             ("to_map_share", self.to_map_share),
+            ("token_noise", self.token_noise),
         ];
         for (key, share) in shares {
             if !(0.0..=1.0).contains(&share) {
                 return wrong(key, format!("{share} is not between 0 and 1"));
             }
+        }
+        let weights: f64 = self.scale_weights.iter().sum();
+        let wrong_weight = self.scale_weights.iter().any(|weight| weight.is_nan() || *weight < 0.0);
+        if !self.scale_weights.is_empty() && (wrong_weight || (weights - 1.0).abs() > 1e-6) {
+            return wrong("scale_weights", format!("must be at least 0 and add up to 1, not {weights}"));
         }
         if let Some(problem) = self.optimiser.problem() {
             return wrong("optimiser", problem);
@@ -265,6 +279,11 @@ pub fn train(config: &TransformerTraining, session: &Session) -> Result<Outcome,
             config.augment.picture_side, tokenizer_config.picture_side
         );
         return Err(TrainError::Config { key: "augment.picture_side", problem });
+    }
+    if !config.scale_weights.is_empty() && config.scale_weights.len() != tokenizer_config.sides.len() {
+        let problem =
+            format!("needs {} weights, one per scale of the tokenizer", tokenizer_config.sides.len());
+        return Err(TrainError::Config { key: "scale_weights", problem });
     }
     let dinov2 = match &config.semantic_infusion {
         Some(infusion) => Some(DinoV2::load(&infusion.weights, &session.device)?),
@@ -525,7 +544,7 @@ impl Teacher<'_> {
             Precision::F32 => learner.transformer.clone(),
             Precision::Bf16 => learner.transformer.clone().map(&mut ToBf16),
         };
-        let seen = self.see(&transformer, pairs, &places, view, Some(drop_path));
+        let seen = self.see(&transformer, pairs, &places, view, Some((drop_path, random)));
         let mut total = self.weighted(&seen);
         add(numbers, "cross_entropy", &total, batch_share);
         let infusion = self.config.semantic_infusion.as_ref().zip(self.dinov2.as_ref());
@@ -560,15 +579,28 @@ impl Teacher<'_> {
         }
     }
 
-    /// Mean cross-entropy with the modalities' weights, `[1]`.
+    /// Mean cross-entropy with the weights of modalities and scales, `[1]`.
     fn weighted(&self, seen: &Seen) -> Tensor<1> {
         let weight = |modality: usize| if modality == 1 { self.config.map_weight } else { 1.0 };
         let total: f64 = seen.visible.iter().map(|&modality| weight(modality)).sum();
         let losses = seen.per_modality().into_iter().zip(&seen.visible);
         losses
-            .map(|(loss, &modality)| loss.mean().mul_scalar(weight(modality) / total))
+            .map(|(loss, &modality)| {
+                self.over_scales(loss, &seen.counts).mul_scalar(weight(modality) / total)
+            })
             .reduce(|a, b| a + b)
             .expect("at least one modality is visible")
+    }
+
+    /// Mean of the losses of one modality, `[batch, tokens]`, with the scales' weights; `[1]`.
+    fn over_scales(&self, loss: Tensor<2>, counts: &[usize]) -> Tensor<1> {
+        let mut start = 0;
+        let parts = self.config.scale_weights.iter().zip(counts).map(|(weight, &count)| {
+            let part = loss.clone().narrow(1, start, count).mean().mul_scalar(*weight);
+            start += count;
+            part
+        });
+        parts.reduce(|a, b| a + b).unwrap_or_else(|| loss.mean())
     }
 
     /// Runs the transformer over some pairs with teacher forcing.
@@ -578,7 +610,7 @@ impl Teacher<'_> {
         pairs: &[&PairTokens],
         places: &[Option<Place>],
         view: &View,
-        drop_path: Option<&mut DropPath>,
+        learning: Option<(&mut DropPath, &mut ChaCha8Rng)>,
     ) -> Seen {
         let visible = &view.visible;
         let quantizer = &self.tokenizer.quantizer;
@@ -586,14 +618,26 @@ impl Teacher<'_> {
         let depth = quantizer.depth();
         let host = self.device.clone().without_autodiff();
         let known = |modality: usize| PairTokens::batch(pairs, modality, self.tokenizer_config, &host);
-        let tokens: Vec<TokenPyramid> = visible.iter().map(|&modality| known(modality).tokens).collect();
+        let (drop_path, mut random) = learning.unzip();
+        let share = self.config.token_noise;
+        let taught = |&modality: &usize| {
+            let known = known(modality);
+            match &mut random {
+                Some(random) if share > 0.0 => {
+                    quantizer.encode_with_mistakes(known.features, share, &mut **random)
+                }
+                _ => {
+                    let inputs = quantizer.teacher_inputs(&known.tokens);
+                    (known.tokens, inputs)
+                }
+            }
+        };
+        let (tokens, inputs): (Vec<TokenPyramid>, Vec<Vec<Tensor<3>>>) = visible.iter().map(taught).unzip();
         let condition = transformer.geo_embedding.forward(places);
         let (device, dtype) = (condition.device(), condition.dtype());
         let like = |x: Tensor<3>| Tensor::<3>::from_data(x.into_data(), &device).cast(float(dtype));
-        let inputs: Vec<Vec<Tensor<3>>> = tokens
-            .iter()
-            .map(|tokens| quantizer.teacher_inputs(tokens).into_iter().map(like).collect())
-            .collect();
+        let inputs: Vec<Vec<Tensor<3>>> =
+            inputs.into_iter().map(|inputs| inputs.into_iter().map(like).collect()).collect();
         let guides: Vec<(usize, Tensor<4>)> = view
             .guide
             .iter()

@@ -414,7 +414,7 @@ fn two_pairs_are_learned_by_heart() {
     pairs(&data, 2);
     let tokenizer = trained_tokenizer(temporary.path(), &data);
     for forcing in [Forcing::Sequence, Forcing::Aligned] {
-        learned_by_heart(temporary.path(), transformer_training(&data, &tokenizer, 300), forcing);
+        learned_by_heart(temporary.path(), transformer_training(&data, &tokenizer, 400), forcing);
     }
 }
 
@@ -428,7 +428,7 @@ fn learned_by_heart(folder: &Path, mut config: TransformerTraining, forcing: For
     config.augment.picture_side = 16;
     (config.variants, config.accumulate, config.label_smoothing) = (1, 1, 0.0);
     (config.hide_condition, config.hide_place, config.transformer.drop_path) = (0.0, 0.0, 0.0);
-    (config.validate_every, config.checkpoint_every, config.log_every) = (300, 300, 20);
+    (config.validate_every, config.checkpoint_every, config.log_every) = (400, 400, 20);
     config.optimiser.learning_rate = 4e-3;
     config.optimiser.average_decay = 0.9;
     let run = folder.join(format!("{forcing:?}"));

@@ -80,8 +80,8 @@ mod tests {
         assert!(red[..32].iter().all(|&red| red == 120), "what is kept stays");
         assert!(red[32] >= 118, "no step at the border: {red:?}");
         assert!(red.windows(2).all(|pair| pair[0] >= pair[1] && pair[0] - pair[1] <= 2), "{red:?}");
-        // After one reach, 1/e of the 20 is left; at the far end, nothing.
-        assert!((i32::from(red[31 + 16]) - 107).abs() <= 1 && red[95] == 100, "{red:?}");
+        // After one reach 1/e of the 20 is left; after four, next to nothing.
+        assert!((i32::from(red[31 + 16]) - 107).abs() <= 1 && red[95] <= 101, "{red:?}");
         assert_eq!(filled.pixel(40, 3)[1], 100, "where nothing differs nothing changes");
     }
 

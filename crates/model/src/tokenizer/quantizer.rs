@@ -3,6 +3,7 @@
 use burn::module::{Module, Param};
 use burn::nn::conv::Conv2d;
 use burn::tensor::{Int, Tensor, TensorData};
+use rand::Rng;
 
 use crate::config::TokenizerConfig;
 use crate::init::Init;
@@ -146,6 +147,43 @@ impl ResidualQuantizer {
     pub fn teacher_inputs(&self, tokens: &TokenPyramid) -> Vec<Tensor<3>> {
         let reconstructions = self.reconstructions(tokens);
         (1..self.scales.len()).map(|k| self.next_input(k, reconstructions[k - 1].clone())).collect()
+    }
+
+    /// Tokens of features when coarser scales went wrong, for teaching the transformer to put its own mistakes right: at
+    /// every scale but the last, the codes of a `share` of the positions are exchanged for those of other positions in the
+    /// batch, and the finer scales' tokens are what then leads back to the features. Also gives the inputs of scales
+    /// 1 … K − 1, which show the mistakes.
+    pub fn encode_with_mistakes(
+        &self,
+        features: Tensor<4>,
+        share: f64,
+        random: &mut impl Rng,
+    ) -> (TokenPyramid, Vec<Tensor<3>>) {
+        let [batch, ..] = features.dims();
+        let device = features.device();
+        let mut reconstruction = features.zeros_like();
+        let (mut scales, mut inputs) = (Vec::new(), Vec::new());
+        for k in 0..self.scales.len() {
+            let codes = self.nearest(self.residual_at(k, features.clone(), reconstruction.clone()));
+            scales.push(codes.clone());
+            if k + 1 == self.scales.len() {
+                break;
+            }
+            let right: Vec<u32> = codes.into_data_as::<i64>().iter::<i64>().map(|code| code as u32).collect();
+            let mut taken = right.clone();
+            for position in taken.chunks_mut(self.depth) {
+                // Two draws each, so that the share does not change where a mistake comes from.
+                let (luck, other) =
+                    (random.random::<f64>(), random.random_range(0..right.len() / self.depth));
+                if luck < share {
+                    position.copy_from_slice(&right[other * self.depth..][..self.depth]);
+                }
+            }
+            let vectors = self.look_up(codes_tensor(&taken, self.depth, &device));
+            reconstruction = self.accumulate(k, reconstruction, vectors);
+            inputs.push(self.next_input(k + 1, reconstruction.clone()));
+        }
+        (TokenPyramid::from_tensors(scales, batch, self.depth), inputs)
     }
 
     /// Quantizes with gradients, for training the tokenizer: VQ-VAE's codebook and commitment terms, weighted 1 and
