@@ -65,7 +65,11 @@ fn a_run_is_resumed_with_the_shape_it_began_with() {
     // Other settings may change, and the run says so.
     std::fs::write(workshop.path("longer.toml"), text.replace("steps = 2", "steps = 3")).unwrap();
     let resumed = workshop.run("train tokenizer -c longer.toml --run out/run --resume").succeeded();
-    assert!(resumed.stderr.contains("other settings than at the start: steps"), "{}", resumed.stderr);
+    assert!(resumed.stderr.contains("other settings than before: steps"), "{}", resumed.stderr);
+    let kept = |name: &str| std::fs::read_to_string(workshop.path("out/run").join(name)).unwrap();
+    assert!(
+        kept("config.toml").contains("steps = 3") && kept("config-until-step-2.toml").contains("steps = 2")
+    );
 }
 
 #[cfg(unix)]

@@ -102,9 +102,9 @@ pub enum TrainError {
 impl Session {
     /// Opens the run folder, and the checkpoint to go on from.
     ///
-    /// # Errors
     /// `shape` is the table of the configuration that weights depend on: a run resumes with the one that it began with.
-    /// Other settings may change (a lower learning rate after a bad step, more steps), and what does is said.
+    /// Other settings may change (a lower learning rate after a bad step, more steps); what does is said, and the run
+    /// folder keeps both.
     ///
     /// # Errors
     /// When the folder cannot be used the way `start` says; see [`Run`].
@@ -125,10 +125,12 @@ impl Session {
                 if !keys.is_empty() {
                     return Err(RunError::OtherShape { folder: self.folder.clone(), keys });
                 }
+                let (mut run, checkpoint) = Run::resume(&self.folder, &environment)?;
                 if !changes.is_empty() {
-                    tracing::warn!("resumed with other settings than at the start: {}", changes.join(", "));
+                    tracing::warn!("resumed with other settings than before: {}", changes.join(", "));
+                    run.reconfigure(checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.step), config)?;
                 }
-                Run::resume(&self.folder, &environment)
+                Ok((run, checkpoint))
             }
         }
     }

@@ -1,8 +1,8 @@
 //! What a training promises, on pictures of 16 pixels.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use burn::tensor::Device;
@@ -446,7 +446,9 @@ fn learned_by_heart(folder: &Path, mut config: TransformerTraining, forcing: For
         let made = Translator::new(&model).run(&[condition], &[0], &options, &mut |_| {}).unwrap();
         let same = (0..3).flat_map(|k| made[0].tokens.scale(k).iter().zip(encoded[1].tokens.scale(k)));
         let wrong = same.filter(|(a, b)| a != b).count();
-        assert!(wrong <= 2, "{forcing:?}: {wrong} of 42 codes of map {index} are wrong");
+        // In the sequence, the first scale does not see the known picture and can only guess which map it is.
+        let guesses = if forcing == Forcing::Sequence { 2 } else { 0 };
+        assert!(wrong <= 2 + guesses, "{forcing:?}: {wrong} of 42 codes of map {index} are wrong");
     }
 }
 
@@ -795,16 +797,22 @@ fn unreadable_pictures_are_named_and_skipped_within_the_limit() {
 
 /// What `work` says through tracing on this thread.
 fn listening<T>(work: impl FnOnce() -> T) -> (T, String) {
-    let said = Said::default();
-    let result = tracing::subscriber::with_default(said.clone(), work);
-    let text = said.0.lock().unwrap().clone();
-    (result, text)
+    // One for the whole process: subscribers that come and go make other threads' events be taken for unwanted.
+    static EAR: std::sync::Once = std::sync::Once::new();
+    EAR.call_once(|| tracing::subscriber::set_global_default(Ear).expect("the only one"));
+    SAID.set(Some(String::new()));
+    let result = work();
+    (result, SAID.take().expect("set above"))
 }
 
-#[derive(Clone, Default)]
-struct Said(Arc<Mutex<String>>);
+thread_local! {
+    /// What was said on this thread, while somebody listens.
+    static SAID: RefCell<Option<String>> = const { RefCell::new(None) };
+}
 
-impl tracing::Subscriber for Said {
+struct Ear;
+
+impl tracing::Subscriber for Ear {
     fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
         true
     }
@@ -820,7 +828,7 @@ impl tracing::Subscriber for Said {
                 self.0.push_str(&format!("{value:?}\n"));
             }
         }
-        event.record(&mut Text(&mut self.0.lock().unwrap()));
+        SAID.with_borrow_mut(|said| said.iter_mut().for_each(|said| event.record(&mut Text(said))));
     }
     fn enter(&self, _: &tracing::span::Id) {}
     fn exit(&self, _: &tracing::span::Id) {}

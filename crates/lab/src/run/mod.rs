@@ -3,6 +3,7 @@
 //! | path | holds |
 //! |---|---|
 //! | `config.toml` | the resolved configuration |
+//! | `config-until-step-N.toml` | the one before, of a run that was resumed with other settings |
 //! | `env.json` | a list with one [`Environment`] per start |
 //! | `metrics.jsonl` | one line a step: `step`, `epoch`, `seconds`, then the numbers by name |
 //! | `events.out.tfevents.*` | the same numbers and the samples for TensorBoard |
@@ -51,6 +52,9 @@ pub enum Existing {
     /// Remove the run that is there, never anything else.
     Overwrite,
 }
+
+/// What the file of a configuration that is no longer in force begins with.
+const FORMER_CONFIG: &str = "config-until-step-";
 
 /// An open run. Its folder is locked until this is dropped.
 #[derive(Debug)]
@@ -156,6 +160,22 @@ impl Run {
             seconds_before: from.map_or(0.0, |checkpoint| checkpoint.seconds),
             _lock: lock,
         })
+    }
+
+    /// Goes on from `step` with another configuration; the one before is kept as `config-until-step-N.toml`.
+    ///
+    /// # Errors
+    ///
+    /// Those about writing.
+    pub fn reconfigure(&mut self, step: u64, config: &str) -> Result<(), RunError> {
+        let former = self.folder.join(format!("{FORMER_CONFIG}{step}.toml"));
+        // Two changes before the next step: the first one was never in force.
+        if !former.exists() {
+            atomic_write(&former, self.config.as_bytes(), true)?;
+        }
+        atomic_write(&self.folder.join("config.toml"), config.as_bytes(), true)?;
+        self.config = config.to_owned();
+        Ok(())
     }
 
     /// Sets how many of the newest checkpoints are kept beside the best one; 3 by default, at least 1.
@@ -267,7 +287,10 @@ impl Run {
 /// Whether a run writes this name into its folder.
 fn is_of_a_run(name: &str) -> bool {
     let names = ["config.toml", "env.json", "metrics.jsonl", "samples", "checkpoints", "last", "best"];
-    names.contains(&name) || name.starts_with(tensorboard::FILE_PREFIX) || is_temporary(name)
+    names.contains(&name)
+        || name.starts_with(FORMER_CONFIG)
+        || name.starts_with(tensorboard::FILE_PREFIX)
+        || is_temporary(name)
 }
 
 /// Whether this is what an interrupted atomic write leaves behind.
