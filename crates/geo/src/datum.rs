@@ -249,11 +249,17 @@ mod tests {
         }
 
         #[test]
-        fn wgs84_outside_never_changes(
-            longitude in 71.0..139.0_f64, latitude in 0.0..57.0_f64, target in any_datum(),
+        fn wgs84_just_outside_does_not_change(
+            along in 0.0..1.0_f64, away in 1e-9..1.0_f64, border in 0..4, target in any_datum(),
         ) {
-            prop_assume!(!is_in_china((longitude, latitude)));
-            prop_assert_eq!(Datum::Wgs84.convert(point(longitude, latitude), target), point(longitude, latitude));
+            let (longitude, latitude) = (72.004 + along * 65.83, 0.8293 + along * 54.99);
+            let given = match border {
+                0 => point(72.004 - away, latitude),
+                1 => point(137.8347 + away, latitude),
+                2 => point(longitude, 0.8293 - away),
+                _ => point(longitude, 55.8271 + away),
+            };
+            prop_assert_eq!(Datum::Wgs84.convert(given, target), given);
         }
     }
 }

