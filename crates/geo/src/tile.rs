@@ -288,7 +288,7 @@ fn latitude(fraction: f64) -> f64 {
 /// let fiji: BoundingBox = "177,-19,181,-16".parse()?;
 /// assert_eq!((fiji.west(), fiji.east()), (177.0, -179.0));
 /// assert!(fiji.crosses_antimeridian());
-/// assert_eq!(fiji.tiles(8)?.len(), 16);
+/// assert_eq!(fiji.tiles(8)?.len(), 12);
 /// # Ok::<(), earthmapper_geo::TileError>(())
 /// ```
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]

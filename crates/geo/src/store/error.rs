@@ -144,17 +144,15 @@ pub enum StoreError {
         /// What was to be added.
         wanted: TileFormat,
     },
-    /// A tile to be written is not of the store's format.
-    #[error("{}: tile {tile} {found}, not {expected}; encode it as {expected}", path.display())]
-    WrongTile {
+    /// A tile to be written is no picture.
+    #[error("{}: tile {tile} {found}; give it as PNG, JPEG or WebP", path.display())]
+    NotAPicture {
         /// The store that was to be written.
         path: PathBuf,
         /// The tile.
         tile: Tile,
-        /// What the bytes are, such as "is jpg".
+        /// What the bytes are, such as "has no bytes".
         found: String,
-        /// What the store holds.
-        expected: TileFormat,
     },
     /// A tile to be written is there already.
     #[error("{}: tile {tile} is there already; leave it out or write to another output", path.display())]
@@ -193,7 +191,7 @@ impl StoreError {
             | Self::Exists { .. }
             | Self::NotContinued { .. }
             | Self::OtherFormat { .. }
-            | Self::WrongTile { .. }
+            | Self::NotAPicture { .. }
             | Self::TileExists { .. }
             | Self::Write(_) => false,
         }

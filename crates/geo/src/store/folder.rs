@@ -349,7 +349,7 @@ impl TileWriter for FolderWriter {
     }
 
     fn write(&mut self, tile: Tile, bytes: &[u8]) -> Result<(), StoreError> {
-        check_tile(&self.path, tile, bytes, self.metadata.format)?;
+        check_tile(&self.path, tile, bytes)?;
         let file = self.layout.file_with(tile, self.metadata.format.extension());
         let column = file.parent().expect("a tile is in a column");
         fs::create_dir_all(column).map_err(|cause| WriteError::Io { path: column.to_owned(), cause })?;

@@ -179,7 +179,6 @@ fn read_metadata(path: &Path, connection: &Connection) -> Result<TileMetadata, S
     if is_vector(declared) {
         return Err(vector(declared));
     }
-    // Many files say "png" and hold JPEG: the bytes decide.
     let first = "SELECT tile_data FROM tiles LIMIT 1";
     let content = connection
         .query_row(first, [], |row| {
@@ -187,16 +186,19 @@ fn read_metadata(path: &Path, connection: &Connection) -> Result<TileMetadata, S
         })
         .optional()
         .map_err(failed)?;
-    let format = match content {
-        Some(Content::Picture(format)) => format,
-        Some(Content::Vector) => return Err(vector("pbf")),
-        None if declared.is_empty() => return Err(StoreError::NoTiles { path: path.to_owned() }),
-        None | Some(Content::Empty | Content::Unknown) => {
-            TileFormat::from_name(declared).ok_or_else(|| StoreError::Unsupported {
+    let format = match (TileFormat::from_name(declared), content) {
+        (_, Some(Content::Vector)) => return Err(vector("pbf")),
+        (Some(format), _) => format,
+        (None, Some(Content::Picture(format))) => format,
+        (None, None) if declared.is_empty() => {
+            return Err(StoreError::NoTiles { path: path.to_owned() });
+        }
+        (None, _) => {
+            return Err(StoreError::Unsupported {
                 path: path.to_owned(),
                 feature: format!("tiles of the format {declared:?}"),
                 cure: "convert them to PNG, JPEG or WebP",
-            })?
+            });
         }
     };
     let mut metadata = TileMetadata::from_fields(&fields, name_of(path), format);
@@ -455,7 +457,7 @@ impl TileWriter for MbtilesWriter {
     }
 
     fn write(&mut self, tile: Tile, bytes: &[u8]) -> Result<(), StoreError> {
-        check_tile(&self.path, tile, bytes, self.metadata.format)?;
+        check_tile(&self.path, tile, bytes)?;
         if self.contains(tile)? {
             return Err(StoreError::TileExists { path: self.path.clone(), tile });
         }

@@ -113,7 +113,8 @@ pub struct TileMetadata {
     pub description: Option<String>,
     /// Whom to name beside the map; may be HTML, as it comes.
     pub attribution: Option<String>,
-    /// How the tiles are encoded. A foreign store may mix formats: then that of one of them.
+    /// How the tiles are said to be encoded, and which ending their files have. Real stores mix formats, so a single
+    /// tile may be of another: [`EncodedTile::format`](super::EncodedTile::format) knows.
     pub format: TileFormat,
     /// The ground that the tiles cover. In files a box over the antimeridian is widened to the whole way round, which
     /// TileJSON demands.

@@ -150,9 +150,12 @@ pub trait TileWriter: Send {
 
     /// Adds a tile. The order does not matter, but for PMTiles that of [`TileReader::tiles`] is best.
     ///
+    /// A picture of another format than the store's is taken as it is: real pyramids hold JPEG under names in `.png`,
+    /// and readers look at the bytes.
+    ///
     /// # Errors
     ///
-    /// [`StoreError::WrongTile`] when the bytes do not begin like the store's format, [`StoreError::TileExists`] when
+    /// [`StoreError::NotAPicture`] when the bytes begin like no picture, [`StoreError::TileExists`] when
     /// [`TileWriter::contains`] says so, [`StoreError::Write`], [`StoreError::InUse`].
     fn write(&mut self, tile: Tile, bytes: &[u8]) -> Result<(), StoreError>;
 
@@ -313,14 +316,11 @@ fn hilbert(tile: Tile) -> TileId {
     coordinates(tile).into()
 }
 
-/// Refuses bytes that do not begin like the format of a store that is being written.
-fn check_tile(path: &Path, tile: Tile, bytes: &[u8], expected: TileFormat) -> Result<(), StoreError> {
+/// Refuses bytes that do not begin like a picture.
+fn check_tile(path: &Path, tile: Tile, bytes: &[u8]) -> Result<(), StoreError> {
     match Content::of(bytes) {
-        Content::Picture(found) if found == expected => Ok(()),
-        other => {
-            let found = other.described();
-            Err(StoreError::WrongTile { path: path.to_owned(), tile, found, expected })
-        }
+        Content::Picture(_) => Ok(()),
+        other => Err(StoreError::NotAPicture { path: path.to_owned(), tile, found: other.described() }),
     }
 }
 

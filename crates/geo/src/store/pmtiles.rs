@@ -553,7 +553,7 @@ impl TileWriter for PmtilesWriter {
     }
 
     fn write(&mut self, tile: Tile, bytes: &[u8]) -> Result<(), StoreError> {
-        check_tile(&self.path, tile, bytes, self.metadata.format)?;
+        check_tile(&self.path, tile, bytes)?;
         if !self.written.insert(hilbert(tile).value()) {
             return Err(StoreError::TileExists { path: self.path.clone(), tile });
         }
