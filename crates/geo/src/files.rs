@@ -102,33 +102,72 @@ pub fn atomic_write_with(
     overwrite: bool,
     write: impl FnOnce(&mut File) -> io::Result<()>,
 ) -> Result<(), WriteError> {
-    check_output(path, overwrite)?;
-    let failed = |cause| WriteError::Io { path: path.to_owned(), cause };
-    // Replacing a link would leave the file it points to untouched, which is not what "overwrite" promises.
-    let target = if path.is_symlink() && path.exists() {
-        fs::canonicalize(path).map_err(failed)?
-    } else {
-        path.to_owned()
-    };
-    let folder = folder_of(&target);
+    let mut beside = Beside::create(path, overwrite)?;
+    write(beside.file_mut()).map_err(|cause| WriteError::Io { path: path.to_owned(), cause })?;
+    beside.finish()
+}
 
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".earthmapper-").suffix(".part");
-    allow_others_to_read(&mut builder);
-    let mut temporary = builder.tempfile_in(folder).map_err(failed)?;
-    write(temporary.as_file_mut()).map_err(failed)?;
-    if let Ok(replaced) = fs::metadata(&target) {
-        temporary.as_file().set_permissions(replaced.permissions()).map_err(failed)?;
+/// A file that is being written beside its place, and takes its name only by [`Beside::finish`]. Dropped before, it
+/// leaves nothing.
+pub(crate) struct Beside {
+    path: PathBuf,
+    target: PathBuf,
+    overwrite: bool,
+    temporary: tempfile::NamedTempFile,
+}
+
+impl Beside {
+    /// An empty temporary file in the folder of `path`.
+    ///
+    /// # Errors
+    ///
+    /// As [`atomic_write`].
+    pub(crate) fn create(path: &Path, overwrite: bool) -> Result<Self, WriteError> {
+        check_output(path, overwrite)?;
+        let failed = |cause| WriteError::Io { path: path.to_owned(), cause };
+        // Replacing a link would leave the file it points to untouched, which is not what "overwrite" promises.
+        let target = if path.is_symlink() && path.exists() {
+            fs::canonicalize(path).map_err(failed)?
+        } else {
+            path.to_owned()
+        };
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(".earthmapper-").suffix(".part");
+        allow_others_to_read(&mut builder);
+        let temporary = builder.tempfile_in(folder_of(&target)).map_err(failed)?;
+        Ok(Self { path: path.to_owned(), target, overwrite, temporary })
     }
-    temporary.as_file().sync_all().map_err(failed)?;
 
-    let renamed = if overwrite { temporary.persist(&target) } else { temporary.persist_noclobber(&target) };
-    renamed.map_err(|refused| match refused.error.kind() {
-        io::ErrorKind::AlreadyExists => WriteError::Exists { path: path.to_owned() },
-        _ => failed(refused.error),
-    })?;
-    flush_folder(folder);
-    Ok(())
+    pub(crate) fn file_mut(&mut self) -> &mut File {
+        self.temporary.as_file_mut()
+    }
+
+    /// Where the bytes are until the end.
+    pub(crate) fn temporary_path(&self) -> &Path {
+        self.temporary.path()
+    }
+
+    /// Flushes the file to the disk and gives it its name.
+    ///
+    /// # Errors
+    ///
+    /// As [`atomic_write`].
+    pub(crate) fn finish(self) -> Result<(), WriteError> {
+        let Self { path, target, overwrite, temporary } = self;
+        let failed = |cause| WriteError::Io { path: path.clone(), cause };
+        if let Ok(replaced) = fs::metadata(&target) {
+            temporary.as_file().set_permissions(replaced.permissions()).map_err(failed)?;
+        }
+        temporary.as_file().sync_all().map_err(failed)?;
+        let renamed =
+            if overwrite { temporary.persist(&target) } else { temporary.persist_noclobber(&target) };
+        renamed.map_err(|refused| match refused.error.kind() {
+            io::ErrorKind::AlreadyExists => WriteError::Exists { path: path.clone() },
+            _ => failed(refused.error),
+        })?;
+        flush_folder(folder_of(&target));
+        Ok(())
+    }
 }
 
 fn folder_of(path: &Path) -> &Path {

@@ -7,6 +7,9 @@
 //! | [`picture`] | [`Picture`] and [`Mask`], read with limits and written without leaving halves behind |
 //! | [`provenance`] | [`Provenance`]: the label that says a picture was generated, inside PNG, JPEG and WebP |
 //! | [`pairs`] | [`PairFolder`]: aligned satellite and map pictures on disk |
+//! | [`tile`] | [`Tile`] and [`BoundingBox`]: the squares of a web map |
+//! | [`store`] | [`store::TileReader`] and [`store::TileWriter`]: tiles in folders, MBTiles and PMTiles |
+//! | [`datum`] | [`Datum`]: the shifted coordinates of Chinese maps |
 //! | [`files`] | [`atomic_write`]: a file is there whole or not at all |
 //!
 //! # Example
@@ -26,13 +29,17 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod datum;
 pub mod files;
 pub mod lonlat;
 pub mod modality;
 pub mod pairs;
 pub mod picture;
 pub mod provenance;
+pub mod store;
+pub mod tile;
 
+pub use datum::{Datum, UnknownDatum};
 pub use files::{WriteError, atomic_write, atomic_write_with, check_output};
 pub use lonlat::{LonLat, Place, PlaceError};
 pub use modality::{Modality, UnknownModality};
@@ -42,3 +49,4 @@ pub use picture::{
     decode_mask, decode_picture, read_mask, read_picture, write_grey, write_picture,
 };
 pub use provenance::{Provenance, read_provenance};
+pub use tile::{BoundingBox, Tile, TileCover, TileError};
