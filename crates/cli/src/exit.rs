@@ -5,7 +5,8 @@ use std::io::ErrorKind;
 use earthmapper::device::DeviceError;
 use earthmapper::model::ModelError;
 use earthmapper::translator::GenerationError;
-use earthmapper_geo::{PairError, PictureError, PlaceError, WriteError};
+use earthmapper_geo::store::StoreError;
+use earthmapper_geo::{PairError, PictureError, PlaceError, TileError, WriteError};
 use earthmapper_lab::evaluate::EvaluateError;
 use earthmapper_lab::import::ImportError;
 use earthmapper_lab::run::RunError;
@@ -34,10 +35,20 @@ pub struct Usage(pub String);
 #[error("{0}")]
 pub struct BadInput(pub String);
 
-/// A training stopped on request.
+/// Stopped on request; the text says how to go on.
 #[derive(Debug, thiserror::Error)]
-#[error("interrupted; a checkpoint is written, go on with --resume")]
-pub struct Interrupted;
+#[error("interrupted; {0}")]
+pub struct Interrupted(pub &'static str);
+
+/// Some of many outputs could not be made; they are listed on stdout.
+#[derive(Debug, thiserror::Error)]
+#[error("{failed} of {of} tiles could not be made; the others are written")]
+pub struct SomeFailed {
+    /// How many.
+    pub failed: usize,
+    /// Of how many.
+    pub of: usize,
+}
 
 /// No model was found, or it knows other pictures.
 #[derive(Debug, thiserror::Error)]
@@ -68,13 +79,20 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<i32> {
     if cause.is::<Interrupted>() {
         return Some(INTERRUPTED);
     }
-    if cause.is::<Partly>() {
+    if cause.is::<Partly>() || cause.is::<SomeFailed>() {
         return Some(PARTLY);
     }
     if cause.is::<NoModel>() || cause.is::<GenerationError>() {
         return Some(MODEL);
     }
-    if cause.is::<BadInput>() || cause.is::<PlaceError>() || cause.is::<ImportError>() {
+    if let Some(error) = cause.downcast_ref::<StoreError>() {
+        return Some(if error.is_bad_input() { BAD_INPUT } else { FAILURE });
+    }
+    if cause.is::<TileError>()
+        || cause.is::<BadInput>()
+        || cause.is::<PlaceError>()
+        || cause.is::<ImportError>()
+    {
         return Some(BAD_INPUT);
     }
     if cause.is::<WriteError>() {

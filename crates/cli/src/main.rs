@@ -34,6 +34,7 @@ enum Command {
     Generate(commands::generate::Args),
     Inpaint(commands::inpaint::Args),
     Outpaint(commands::outpaint::Args),
+    Tile(commands::tile::Args),
     #[command(subcommand)]
     Train(commands::train::Command),
     Evaluate(commands::evaluate::Args),
@@ -53,6 +54,7 @@ fn main() {
         Command::Generate(args) => commands::generate::run(args, output),
         Command::Inpaint(args) => commands::inpaint::run(args, output),
         Command::Outpaint(args) => commands::outpaint::run(args, output),
+        Command::Tile(args) => commands::tile::run(args, output),
         Command::Train(command) => commands::train::run(command, output),
         Command::Evaluate(args) => commands::evaluate::run(args, output),
         Command::Model(command) => commands::model::run(command, output),

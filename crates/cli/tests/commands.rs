@@ -240,3 +240,46 @@ fn published_weights_are_imported() {
     let again = support::Finished::from(run("out/tokenizer"));
     assert_eq!(again.code, 1, "a folder that is there is not replaced");
 }
+
+#[test]
+fn tiles_are_translated_and_a_run_goes_on() {
+    let workshop = Workshop::new();
+    for name in ["7/5/3", "7/5/4", "7/6/3", "8/10/7"] {
+        let file = format!("tiles/{name}.png");
+        std::fs::create_dir_all(workshop.path(&file).parent().unwrap()).unwrap();
+        workshop.picture(&file, 2 * SIDE, 2 * SIDE);
+    }
+    let tile = |output: &str, more: &str| {
+        let finished = workshop.run(&format!("-q tile tiles {output} --to map --model model --json {more}"));
+        (finished.code, finished)
+    };
+    let (code, dry) = tile("out/dry", "--dry-run");
+    assert_eq!((code, dry.json()["tiles"].as_u64()), (0, Some(4)), "{}", dry.stderr);
+    assert!(!workshop.path("out/dry").exists());
+
+    let (code, all) = tile("out/all", "");
+    assert_eq!(code, 0, "{}", all.stderr);
+    workshop.is_labelled("out/all/7/5/4.png", "map");
+    let made = workshop.read("out/all/7/5/4.png");
+    assert_eq!((made.width(), made.height()), (2 * SIDE, 2 * SIDE));
+    let metadata = std::fs::read_to_string(workshop.path("out/all/tilejson.json")).unwrap();
+    assert!(metadata.contains("synthetic"), "{metadata}");
+    // The same place and seed, the same bytes, whatever else is made.
+    let (_, one) = tile("out/one", "--min-zoom 8");
+    assert_eq!(one.json()["made"], 1);
+    let bytes = |name: &str| std::fs::read(workshop.path(name)).unwrap();
+    assert!(bytes("out/one/8/10/7.png") == bytes("out/all/8/10/7.png"));
+
+    std::fs::remove_file(workshop.path("out/all/7/6/3.png")).unwrap();
+    assert_eq!(tile("out/all", "").0, 1, "tiles that are there are not replaced unasked");
+    let (_, resumed) = tile("out/all", "--resume");
+    assert_eq!((resumed.json()["tiles"].as_u64(), resumed.json()["made"].as_u64()), (Some(4), Some(1)));
+
+    // A tile that cannot be read does not cost the others.
+    std::fs::write(workshop.path("tiles/7/5/3.png"), &bytes("tiles/7/5/3.png")[..60]).unwrap();
+    let (code, partly) = tile("out/partly.mbtiles", "");
+    assert_eq!((code, partly.stdout.as_str()), (5, "7/5/3\n"), "{}", partly.stderr);
+    assert_eq!(tile("out/none", "--bbox 10,10,11,11").0, 3, "no tile lies there");
+    assert_eq!(tile("out/none", "--min-zoom 9 --max-zoom 8").0, 2);
+    assert!(!workshop.path("out/none").exists());
+}

@@ -8,5 +8,6 @@ pub mod inpaint;
 pub mod man;
 pub mod model;
 pub mod outpaint;
+pub mod tile;
 pub mod train;
 pub mod translate;

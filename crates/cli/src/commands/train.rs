@@ -72,7 +72,7 @@ pub fn run(command: Command, output: &Output) -> Result<()> {
     };
     match outcome {
         Outcome::Finished => Ok(()),
-        Outcome::Interrupted => Err(Interrupted.into()),
+        Outcome::Interrupted => Err(Interrupted("a checkpoint is written, go on with --resume").into()),
     }
 }
 

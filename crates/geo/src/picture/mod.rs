@@ -14,7 +14,9 @@ pub use error::PictureError;
 pub use mask::Mask;
 pub use read::{PictureLimits, decode_mask, decode_picture, read_mask, read_picture};
 pub(crate) use read::{decoder, read_bounded};
-pub use write::{WriteOptions, check_picture_output, check_picture_size, write_grey, write_picture};
+pub use write::{
+    WriteOptions, check_picture_output, check_picture_size, encode_picture, write_grey, write_picture,
+};
 
 /// Pixels that do not fit the size they are said to have.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]

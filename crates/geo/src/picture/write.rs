@@ -46,13 +46,7 @@ pub fn write_picture(
     picture: &Picture,
     options: &WriteOptions,
 ) -> Result<(), PictureError> {
-    let pixels = Pixels {
-        width: picture.width,
-        height: picture.height,
-        values: &picture.rgb,
-        colour: ExtendedColorType::Rgb8,
-    };
-    write(path.as_ref(), &pixels, options)
+    write(path.as_ref(), &picture.pixels(), options)
 }
 
 /// Writes an 8-bit grey picture of `[height, width]` values, for example how unsure a model is at every pixel.
@@ -75,6 +69,20 @@ pub fn write_grey(
     write(path.as_ref(), &Pixels { width, height, values, colour: ExtendedColorType::L8 }, options)
 }
 
+/// Encodes a picture in memory, as [`write_picture`] would into a file with this ending (`png`, `jpg`, `webp`).
+///
+/// # Errors
+///
+/// [`PictureError::UnsupportedExtension`], [`PictureError::TooLargeForFormat`] and [`PictureError::Encoding`]; they name
+/// the file `picture`.
+pub fn encode_picture(
+    ending: &str,
+    picture: &Picture,
+    options: &WriteOptions,
+) -> Result<Vec<u8>, PictureError> {
+    encode(Path::new("picture").with_extension(ending).as_path(), &picture.pixels(), options)
+}
+
 /// Checks, before any work, that a picture of this size fits into the format that the name says.
 ///
 /// # Errors
@@ -89,6 +97,13 @@ pub fn check_picture_size(path: &Path, width: u32, height: u32) -> Result<(), Pi
     Ok(())
 }
 
+impl Picture {
+    fn pixels(&self) -> Pixels<'_> {
+        let colour = ExtendedColorType::Rgb8;
+        Pixels { width: self.width, height: self.height, values: &self.rgb, colour }
+    }
+}
+
 struct Pixels<'a> {
     width: u32,
     height: u32,
@@ -98,12 +113,15 @@ struct Pixels<'a> {
 
 fn write(path: &Path, pixels: &Pixels<'_>, options: &WriteOptions) -> Result<(), PictureError> {
     check_picture_output(path, options.overwrite)?;
-    check_picture_size(path, pixels.width, pixels.height)?;
-    let format = OutputFormat::of(path)?;
-    let bytes = format
-        .encode(pixels, options)
-        .map_err(|detail| PictureError::Encoding { path: path.to_owned(), detail })?;
+    let bytes = encode(path, pixels, options)?;
     Ok(atomic_write(path, &bytes, options.overwrite)?)
+}
+
+fn encode(path: &Path, pixels: &Pixels<'_>, options: &WriteOptions) -> Result<Vec<u8>, PictureError> {
+    check_picture_size(path, pixels.width, pixels.height)?;
+    OutputFormat::of(path)?
+        .encode(pixels, options)
+        .map_err(|detail| PictureError::Encoding { path: path.to_owned(), detail })
 }
 
 #[derive(Clone, Copy)]
