@@ -10,6 +10,7 @@
 //! | [`tile`] | [`Tile`] and [`BoundingBox`]: the squares of a web map |
 //! | [`store`] | [`store::TileReader`] and [`store::TileWriter`]: tiles in folders, MBTiles and PMTiles |
 //! | [`datum`] | [`Datum`]: the shifted coordinates of Chinese maps |
+//! | [`raster`] | [`RasterReader`](raster::RasterReader), [`RasterWriter`](raster::RasterWriter): GeoTIFF scenes by windows, with their place |
 //! | [`files`] | [`atomic_write`]: a file is there whole or not at all |
 //!
 //! # Example
@@ -38,6 +39,7 @@ pub mod picture;
 pub mod provenance;
 pub mod store;
 pub mod tile;
+pub mod raster;
 
 pub use datum::{Datum, UnknownDatum};
 pub use files::{WriteError, atomic_write, atomic_write_with, check_output};
