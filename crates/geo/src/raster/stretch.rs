@@ -105,8 +105,8 @@ mod tests {
     fn numbers_are_cut_off() {
         let scale = ByteScale::new(100.0, 300.0);
         let bytes =
-            [f64::NEG_INFINITY, 0.0, 100.0, 200.0, 300.0, 1e9, f64::NAN].map(|value| scale.byte(value));
-        assert_eq!(bytes, [0, 0, 0, 128, 255, 255, 0]);
+            [f64::NEG_INFINITY, 0.0, 100.0, 201.0, 300.0, 1e9, f64::NAN].map(|value| scale.byte(value));
+        assert_eq!(bytes, [0, 0, 0, 129, 255, 255, 0]);
         assert_eq!(ByteScale::new(5.0, 5.0).byte(5.0), 128);
     }
 
