@@ -172,12 +172,27 @@ pub(super) fn channels(path: &Path, ifd: &Ifd, limits: &RasterLimits) -> Result<
         detail: format!("{}-bit samples of format {}", layout.bits_per_sample, layout.sample_format),
     })?;
     let extra = ifd.extra_samples().map_err(failed)?;
-    let is_alpha =
-        |extra: &ExtraSample| matches!(extra, ExtraSample::AssociatedAlpha | ExtraSample::UnassociatedAlpha);
-    let alpha = extra.iter().position(is_alpha).map(|index| colours + index);
     let count = layout.samples_per_pixel;
-    let alpha = alpha.filter(|alpha| *alpha < count);
+    let tagged =
+        |extra: &ExtraSample| matches!(extra, ExtraSample::AssociatedAlpha | ExtraSample::UnassociatedAlpha);
+    let is_alpha = |index: &usize| match role(ifd, *index) {
+        // Near infrared is often tagged as alpha, and GDAL notes that it is not.
+        Some(role) => role.eq_ignore_ascii_case("alpha"),
+        None => index.checked_sub(colours).and_then(|index| extra.get(index)).is_some_and(tagged),
+    };
+    let alpha = (0..count).find(is_alpha).filter(|_| count > 1);
     Ok(Channels { decoding, kind, count, alpha, palette: matches!(model, ColorModel::Palette { .. }) })
+}
+
+/// What GDAL's notes say a band is, for example "Alpha" or "Undefined".
+fn role(ifd: &Ifd, band: usize) -> Option<&str> {
+    let notes = ifd.tag(tag::GDAL_METADATA)?.value.as_str()?;
+    let band = format!("sample=\"{band}\"");
+    let mut items = notes.split("<Item ").filter_map(|item| item.split_once('>'));
+    let (_, value) = items.find(|(attributes, _)| {
+        attributes.contains("name=\"COLORINTERP\"") && attributes.split_whitespace().any(|part| part == band)
+    })?;
+    Some(value.split('<').next()?.trim())
 }
 
 /// The number that GDAL's tag names as "no data here".

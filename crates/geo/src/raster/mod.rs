@@ -39,6 +39,7 @@ mod tag {
     pub const GEO_KEYS: u16 = 34735;
     pub const GEO_DOUBLES: u16 = 34736;
     pub const GEO_ASCII: u16 = 34737;
+    pub const GDAL_METADATA: u16 = 42112;
     pub const NODATA: u16 = 42113;
 }
 
