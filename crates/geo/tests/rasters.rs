@@ -277,7 +277,7 @@ fn bands_are_chosen() {
             .photometric(PhotometricInterpretation::Rgb)
             .extra_samples(vec![ExtraSample::UnassociatedAlpha])
             .tag(text_tag(42112, &format!("<GDALMetadata>\n  {item}\n</GDALMetadata>")));
-        write(&path, tagged, (70, 50, 4), |x, _, band| if band == 3 && x == 9 { 0 } else { 20 });
+        write(&path, tagged, (70, 50, 4), |x, _, band| if band == 3 && x == 9 { 0 } else { 20_u8 });
         let reader = open(&path);
         assert_eq!(reader.band_count(), bands);
         assert_eq!(read(&reader, whole(&reader)).nodata.hole_count(), if role == "Alpha" { 50 } else { 0 });
