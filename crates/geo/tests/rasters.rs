@@ -8,11 +8,12 @@ use earthmapper_geo::raster::{
     RasterOptions, RasterReader, RasterWindow, RasterWriter, SampleType, Stretch, Validity,
 };
 use earthmapper_geo::{Mask, Picture, Provenance, WriteError};
+use image::codecs::jpeg::JpegEncoder;
+use image::{ExtendedColorType, ImageEncoder};
 use tiff_reader::constants::{Compression, PlanarConfiguration, Predictor};
 use tiff_reader::{ByteOrder, ExtraSample, PhotometricInterpretation, Tag, TagValue};
 use tiff_writer::{
-    DataLayout, ImageBuilder, ImageHandle, JpegOptions, TiffVariant, TiffWriteSample, TiffWriter,
-    WriteOptions,
+    DataLayout, ImageBuilder, ImageHandle, TiffVariant, TiffWriteSample, TiffWriter, WriteOptions,
 };
 
 type Sink = TiffWriter<fs::File>;
@@ -157,11 +158,24 @@ fn jpeg_tiles_are_read_as_colours() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.tif");
     let smooth = |x: u32, y: u32, band: usize| (x + y / 2 + band as u32 * 40) as u8;
-    let jpeg = builder::<u8>(128, 96, 3)
-        .photometric(PhotometricInterpretation::YCbCr)
-        .tiles(64, 64)
-        .jpeg_options(JpegOptions { quality: 95 });
-    write(&path, jpeg, (128, 96, 3), smooth);
+    let mut sink = create(&path, ByteOrder::LittleEndian, TiffVariant::Classic);
+    let handle = sink.add_image(builder::<u8>(128, 96, 3).tiles(64, 64)).unwrap();
+    for index in 0..4 {
+        let (left, top) = (index % 2 * 64, index / 2 * 64);
+        let tile = Picture::drawn(64, 64, |x, y| [0, 1, 2].map(|band| smooth(left + x, top + y, band)));
+        let mut bytes = Vec::new();
+        let encoder = JpegEncoder::new_with_quality(&mut bytes, 95);
+        encoder.write_image(tile.rgb(), 64, 64, ExtendedColorType::Rgb8).unwrap();
+        sink.write_block_raw(&handle, index as usize, &bytes).unwrap();
+    }
+    sink.finish().unwrap();
+    // The writer knows no JPEG, so the tags learn of it afterwards.
+    let mut bytes = fs::read(&path).unwrap();
+    for (code, value) in [(259, 7), (262, 6)] {
+        let (at, _) = value_in(&bytes, position(&bytes, 4), code);
+        bytes[at.expect("the tag is there")] = value;
+    }
+    fs::write(&path, bytes).unwrap();
     let found = read(&open(&path), PixelWindow::new(0, 0, 128, 60));
     let pixels = (0..60).flat_map(|y| (0..128).map(move |x| (x, y)));
     let far = pixels.filter(|&(x, y)| {

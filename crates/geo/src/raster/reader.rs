@@ -311,8 +311,7 @@ impl RasterReader {
         self.check_window(level, &window)?;
         let mut wanted = bands.to_vec();
         wanted.extend(self.channels.alpha);
-        let (samples, found) = self.decode(level, &window, &wanted)?;
-        let mut loaded = Loaded { samples, found, holes: vec![false; window.pixels()] };
+        let mut loaded = self.decode(level, &window, &wanted)?;
 
         if self.channels.alpha.is_some() {
             loaded.mark_where(bands.len(), |alpha| alpha == 0.0);
@@ -365,13 +364,8 @@ impl RasterReader {
         Ok(())
     }
 
-    /// The samples of some channels, and for each channel which samples and which place in them.
-    fn decode(
-        &self,
-        level: &Level,
-        window: &PixelWindow,
-        channels: &[usize],
-    ) -> Result<(Vec<Samples>, Vec<(usize, usize)>), RasterError> {
+    /// Decodes some channels of a window; no holes are known yet.
+    fn decode(&self, level: &Level, window: &PixelWindow, channels: &[usize]) -> Result<Loaded, RasterError> {
         let Channels { decoding, kind, count, .. } = self.channels;
         let (row, column) = (window.y as usize, window.x as usize);
         let (rows, columns) = (window.height as usize, window.width as usize);
@@ -384,18 +378,19 @@ impl RasterReader {
             }
             Decoding::Stored => None,
         };
-        match together {
+        let (samples, found) = match together {
             Some(bytes) => {
                 let bytes = bytes.map_err(|error| self.tiff_error(error))?;
                 let found = channels.iter().map(|channel| (0, *channel)).collect();
-                Ok((vec![self.checked(bytes, kind, count, window)?], found))
+                (vec![self.checked(bytes, kind, count, window)?], found)
             }
             None => {
                 let bands = channels.iter().map(|channel| self.stored_band(level.ifd, window, *channel));
                 let samples = bands.collect::<Result<_, _>>()?;
-                Ok((samples, (0..channels.len()).map(|slot| (slot, 0)).collect()))
+                (samples, (0..channels.len()).map(|slot| (slot, 0)).collect())
             }
-        }
+        };
+        Ok(Loaded { samples, found, holes: vec![false; window.pixels()] })
     }
 
     /// One channel exactly as the file has it.
