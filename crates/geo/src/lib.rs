@@ -37,9 +37,9 @@ pub mod modality;
 pub mod pairs;
 pub mod picture;
 pub mod provenance;
+pub mod raster;
 pub mod store;
 pub mod tile;
-pub mod raster;
 
 pub use datum::{Datum, UnknownDatum};
 pub use files::{WriteError, atomic_write, atomic_write_with, check_output};

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
+use earthmapper::guidance::Guidance;
 use earthmapper::translator::Translator;
 use earthmapper::windows::Setting;
 use earthmapper_geo::Modality;
@@ -37,7 +38,12 @@ pub fn run(args: Args, output: &Output) -> Result<()> {
     let model = args.model.load()?;
     Modality::ALL.into_iter().try_for_each(|modality| check_modality(&model, modality))?;
     warn_about_place(&model, place);
-    let options = args.generation.options(&model.generation.to_satellite)?;
+    let mut defaults = model.generation.to_satellite.clone();
+    if !model.config.trained_on.places_known {
+        // Nothing but the place is known here: guidance would exaggerate what the model never learned.
+        defaults.guidance = Guidance::Off;
+    }
+    let options = args.generation.options(&defaults)?;
     let side = model.tokenizer_config.picture_side;
     let facts = json!({ "seed": args.generation.seed, "width": side, "height": side });
     if args.files.dry_run {
