@@ -271,7 +271,9 @@ fn tiles_are_translated_and_a_run_goes_on() {
     assert!(bytes("out/one/8/10/7.png") == bytes("out/all/8/10/7.png"));
 
     std::fs::remove_file(workshop.path("out/all/7/6/3.png")).unwrap();
-    assert_eq!(tile("out/all", "").0, 1, "tiles that are there are not replaced unasked");
+    for more in ["", "--dry-run"] {
+        assert_eq!(tile("out/all", more).0, 1, "tiles that are there are not replaced unasked");
+    }
     let (_, resumed) = tile("out/all", "--resume");
     assert_eq!((resumed.json()["tiles"].as_u64(), resumed.json()["made"].as_u64()), (Some(4), Some(1)));
 

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use earthmapper::pictures::to_tensor;
-use earthmapper::tokenizer::{Encoding, MultiScaleTokenizer, TokenPyramid};
+use earthmapper::tokenizer::{MultiScaleTokenizer, TokenPyramid};
 use earthmapper::{TokenizerConfig, weights};
 use earthmapper_geo::files::atomic_write;
 use earthmapper_geo::pairs::{Pair, PairFolder};
@@ -46,16 +46,23 @@ pub struct PairTokens {
 }
 
 impl PairTokens {
-    /// One picture of several pairs as a batch.
-    pub fn batch(pairs: &[&Self], modality: usize, config: &TokenizerConfig, device: &Device) -> Encoding {
-        let pictures = pairs.iter().map(|pair| &pair.pictures[modality]);
+    /// The tokens of one picture of several pairs as a batch.
+    pub fn tokens(pairs: &[&Self], modality: usize) -> TokenPyramid {
+        TokenPyramid::stack(&pairs.iter().map(|pair| &pair.pictures[modality].tokens).collect::<Vec<_>>())
+    }
+
+    /// The features of one picture of several pairs, `[batch, latent, side, side]`.
+    pub fn features(
+        pairs: &[&Self],
+        modality: usize,
+        config: &TokenizerConfig,
+        device: &Device,
+    ) -> Tensor<4> {
         let side = config.sides.last().expect("a checked configuration");
-        let values = pictures.clone().flat_map(|picture| picture.features.iter().map(|x| x.to_f32()));
-        let data = TensorData::new(values.collect(), [pairs.len(), config.latent_width, *side, *side]);
-        Encoding {
-            tokens: TokenPyramid::stack(&pictures.map(|picture| &picture.tokens).collect::<Vec<_>>()),
-            features: Tensor::from_data(data, device),
-        }
+        let pictures = pairs.iter().map(|pair| &pair.pictures[modality]);
+        let values = pictures.flat_map(|picture| picture.features.iter().map(|x| x.to_f32()));
+        let shape = [pairs.len(), config.latent_width, *side, *side];
+        Tensor::from_data(TensorData::new(values.collect(), shape), device)
     }
 }
 

@@ -281,6 +281,9 @@ fn a_stopped_transformer_run_goes_on_as_if_never_stopped() {
     let tokenizer = trained_tokenizer(temporary.path(), &data);
     let mut config = transformer_training(&data, &tokenizer, 9);
     config.data = pairs_in_two_folders(temporary.path(), 6);
+    (config.transformer.forcing, config.transformer.guide_blocks) = (Forcing::Aligned, 1);
+    config.transformer.tied_head = true;
+    (config.token_noise, config.scale_weights) = (0.3, vec![0.2, 0.3, 0.5]);
     let train = |session: &Session| train::train(&config, session).unwrap();
     let weights = |run: &Path| learner_weights(run, &config, None);
     let run = |name: &str| temporary.path().join(name);
@@ -552,6 +555,31 @@ fn accumulating_parts_equals_one_batch() {
         for name in ["loss", "cross_entropy", "gradient_norm", "validation/loss"] {
             assert_close(&series(&parts, name), &series(&whole, name), 1e-3, name);
         }
+    }
+}
+
+#[test]
+fn scales_that_weigh_by_their_tokens_are_the_plain_mean() {
+    let temporary = tempfile::tempdir().unwrap();
+    let data = temporary.path().join("data");
+    pairs(&data, 4);
+    let tokenizer = trained_tokenizer(temporary.path(), &data);
+    let plain = plain(&data, &tokenizer, 3);
+    let weighted = |name: &str, scale_weights: [f64; 3]| {
+        let config = TransformerTraining { scale_weights: scale_weights.into(), ..plain.clone() };
+        series(&run_of(temporary.path(), name, &config), "loss")
+    };
+    let whole = series(&run_of(temporary.path(), "plain", &plain), "loss");
+    // Sides 1, 2 and 4.
+    let by_tokens = weighted("tokens", [1.0 / 21.0, 4.0 / 21.0, 16.0 / 21.0]);
+    assert_close(&by_tokens, &whole, 1e-4, "by tokens");
+    let coarse = weighted("coarse", [1.0, 0.0, 0.0]);
+    assert!((coarse[0] / whole[0] - 1.0).abs() > 1e-4, "{coarse:?} {whole:?}");
+
+    for wrong in [vec![0.5, 0.5], vec![0.5, 0.6, -0.1], vec![0.5, 0.5, 0.5]] {
+        let config = TransformerTraining { scale_weights: wrong, ..plain.clone() };
+        let error = train::train(&config, &session(&temporary.path().join("no"), Start::Fresh)).unwrap_err();
+        assert!(matches!(error, TrainError::Config { key: "scale_weights", .. }), "{error}");
     }
 }
 

@@ -7,9 +7,11 @@ use earthmapper::sampler::SamplerConfig;
 use earthmapper::tokenizer::Encoding;
 use earthmapper::translator::{Decode, GenerationError};
 use earthmapper::{
-    Condition, EarthMapper, EarthMapperConfig, GenerationOptions, Known, LonLat, Modality, Place,
-    TokenPyramid, TokenizerConfig, TransformerConfig, Translator,
+    Condition, EarthMapper, EarthMapperConfig, GenerationOptions, JointTransformer, Known, LonLat, Modality,
+    Place, TokenPyramid, TokenizerConfig, TransformerConfig, Translator,
 };
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
 
 fn tiny(depth: usize, attention: AttentionKind, adaptive_norm: AdaptiveNorm) -> EarthMapper {
     forced(depth, attention, adaptive_norm, Forcing::Sequence)
@@ -288,4 +290,50 @@ fn wrong_requests_are_named() {
     assert!(matches!(run(&[to_map(&foreign)], &[1]), GenerationError::Shape { .. }));
     let foreign = Encoding { features: source.features.clone().narrow(1, 0, 1), ..source };
     assert!(matches!(run(&[to_map(&foreign)], &[1]), GenerationError::Shape { .. }));
+}
+
+#[test]
+fn mistakes_show_in_the_inputs_and_are_put_right_by_finer_scales() {
+    let random = || ChaCha8Rng::seed_from_u64(5);
+    for depth in [1, 2] {
+        let model = tiny(depth, AttentionKind::Dot, AdaptiveNorm::Shared);
+        let quantizer = &model.tokenizer.quantizer;
+        let encoding = model.tokenizer.encode(pictures(3));
+        // No mistakes: what the tokenizer does anyway.
+        let (tokens, inputs) = quantizer.encode_with_mistakes(encoding.features.clone(), 0.0, &mut random());
+        assert_eq!(tokens, encoding.tokens);
+        for (a, b) in inputs.into_iter().zip(quantizer.teacher_inputs(&tokens)) {
+            assert_eq!(difference(a, b), 0.0);
+        }
+        // Mistakes everywhere: the coarsest tokens are still the right ones, but the next scales see wrong ones taken, and
+        // their own tokens are those nearest to what is then left.
+        let (taught, inputs) = quantizer.encode_with_mistakes(encoding.features.clone(), 1.0, &mut random());
+        assert_eq!(taught.scale(0), tokens.scale(0));
+        assert_ne!(taught.scale(3), tokens.scale(3));
+        assert!(difference(inputs[2].clone(), quantizer.teacher_inputs(&taught)[2].clone()) > 1e-3);
+        let again = quantizer.encode_with_mistakes(encoding.features, 1.0, &mut random()).0;
+        assert_eq!(again, taught, "the same draws, the same mistakes");
+    }
+}
+
+#[test]
+fn a_tied_head_takes_codes_that_look_alike_for_alike() {
+    let free = tiny(1, AttentionKind::L2, AdaptiveNorm::Shared);
+    let transformer = TransformerConfig { tied_head: true, ..free.config.transformer.clone() };
+    let config = EarthMapperConfig { transformer, ..free.config.clone() };
+    let model = EarthMapper::new(config, free.tokenizer_config.clone(), 11, &Device::flex());
+    let hidden = Tensor::<2>::random([40, 32], Distribution::Normal(0.0, 1.0), &Device::flex());
+    // Codes 0 and 1 are the same; code 2 lies opposite, seen from the mean of all.
+    let drawn = Tensor::<2>::random([22, 6], Distribution::Normal(0.0, 1.0), &Device::flex());
+    let (first, rest) = (drawn.clone().narrow(0, 0, 1), drawn.narrow(0, 1, 21));
+    let opposite = rest.clone().mean_dim(0).mul_scalar(3.0) - first.clone().mul_scalar(2.0);
+    let codebook = Tensor::cat(vec![first.clone(), first, opposite, rest], 0);
+    let logits = |transformer: &JointTransformer| transformer.logits(hidden.clone(), None, 0);
+    let column = |logits: &Tensor<2>, code: usize| logits.clone().narrow(1, code, 1).unsqueeze::<3>();
+    let before = logits(&model.transformer);
+    assert!(difference(column(&before, 0), column(&before, 1)) > 1e-3, "alike only by the codebook");
+    let started = logits(&model.transformer.start_head_from(codebook));
+    assert_eq!(difference(column(&started, 0), column(&started, 1)), 0.0);
+    let product = (column(&started, 0) * column(&started, 2)).mean().into_scalar::<f32>();
+    assert!(product < 0.0, "opposite codes are not likely together: {product}");
 }

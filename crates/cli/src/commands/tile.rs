@@ -8,7 +8,9 @@ use earthmapper::sampler::derive_seed;
 use earthmapper::translator::Translator;
 use earthmapper::windows::{Setting, WindowOptions};
 use earthmapper_geo::picture::{decode_picture, encode_picture};
-use earthmapper_geo::store::{Existing, TileFormat, TileMetadata, TileReader, create_tiles, open_tiles};
+use earthmapper_geo::store::{
+    Existing, StoreError, TileFormat, TileMetadata, TileReader, create_tiles, open_tiles,
+};
 use earthmapper_geo::{BoundingBox, Modality, Place, Tile, WriteOptions};
 use earthmapper_lab::progress::Progress;
 use serde_json::json;
@@ -80,6 +82,7 @@ pub fn run(args: Args, output: &Output) -> Result<()> {
         Ok(encode_picture(TileFormat::Png.extension(), &result[0].picture, &options)?)
     };
     if args.files.dry_run {
+        args.check_output()?;
         return dry_run(&args, &tiles, made, output);
     }
 
@@ -104,10 +107,7 @@ pub fn run(args: Args, output: &Output) -> Result<()> {
     for (i, &tile) in open.iter().enumerate() {
         if interrupt.requested() {
             writer.flush()?;
-            return Err(Interrupted(
-                "the tiles so far are kept in a folder or .mbtiles, go on with --resume",
-            )
-            .into());
+            return Err(Interrupted(args.going_on()).into());
         }
         match made(tile) {
             Ok(bytes) => writer.write(tile, &bytes)?,
@@ -130,6 +130,26 @@ pub fn run(args: Args, output: &Output) -> Result<()> {
 }
 
 impl Args {
+    /// Refuses what starting to write would refuse.
+    fn check_output(&self) -> Result<()> {
+        let is_file = self.output.is_file();
+        let has_contents = std::fs::read_dir(&self.output).is_ok_and(|mut entries| entries.next().is_some());
+        match (is_file || has_contents) && !self.resume && !self.files.overwrite {
+            true => Err(StoreError::Exists { path: self.output.clone(), can_be_replaced: is_file }.into()),
+            false => Ok(()),
+        }
+    }
+
+    /// How to go on after an interruption.
+    fn going_on(&self) -> &'static str {
+        match self.output.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("pmtiles")) {
+            true => {
+                "a .pmtiles file is written at the end, so nothing is kept; name a folder or an .mbtiles file instead"
+            }
+            false => "the tiles so far are kept, go on with --resume",
+        }
+    }
+
     /// The tiles of the source that are asked for.
     fn chosen(&self, reader: &dyn TileReader) -> Result<Vec<Tile>> {
         let zooms = self.min_zoom.unwrap_or(0)..=self.max_zoom.unwrap_or(u8::MAX);

@@ -112,15 +112,28 @@ impl ResidualQuantizer {
 
     /// Features → tokens, with the reconstruction they give.
     pub fn encode(&self, features: Tensor<4>) -> (TokenPyramid, Tensor<4>) {
+        let (tokens, mut reconstructions) = self.encode_taking(features, |codes| codes);
+        (tokens, reconstructions.pop().expect("at least one scale"))
+    }
+
+    /// Tokens of features, and the reconstruction after each scale, when `take` decides which codes are taken for the
+    /// nearest ones, `[batch · tokens, depth]`.
+    fn encode_taking(
+        &self,
+        features: Tensor<4>,
+        mut take: impl FnMut(Tensor<2, Int>) -> Tensor<2, Int>,
+    ) -> (TokenPyramid, Vec<Tensor<4>>) {
         let [batch, ..] = features.dims();
         let mut reconstruction = features.zeros_like();
-        let mut scales = Vec::with_capacity(self.scales.len());
+        let (mut scales, mut reconstructions) = (Vec::new(), Vec::new());
         for k in 0..self.scales.len() {
             let codes = self.nearest(self.residual_at(k, features.clone(), reconstruction.clone()));
-            reconstruction = self.accumulate(k, reconstruction, self.look_up(codes.clone()));
+            let vectors = self.look_up(take(codes.clone()));
+            reconstruction = self.accumulate(k, reconstruction, vectors);
             scales.push(codes);
+            reconstructions.push(reconstruction.clone());
         }
-        (TokenPyramid::from_tensors(scales, batch, self.depth), reconstruction)
+        (TokenPyramid::from_tensors(scales, batch, self.depth), reconstructions)
     }
 
     /// Tokens → the reconstruction after each scale, `[batch, latent, side, side]` each.
@@ -145,12 +158,16 @@ impl ResidualQuantizer {
 
     /// Inputs of scales 1 … K − 1 for teacher forcing (scale 0 starts from the place).
     pub fn teacher_inputs(&self, tokens: &TokenPyramid) -> Vec<Tensor<3>> {
-        let reconstructions = self.reconstructions(tokens);
+        self.inputs_from(&self.reconstructions(tokens))
+    }
+
+    /// Inputs of scales 1 … K − 1 from the reconstructions after each scale.
+    fn inputs_from(&self, reconstructions: &[Tensor<4>]) -> Vec<Tensor<3>> {
         (1..self.scales.len()).map(|k| self.next_input(k, reconstructions[k - 1].clone())).collect()
     }
 
     /// Tokens of features when coarser scales went wrong, for teaching the transformer to put its own mistakes right: at
-    /// every scale but the last, the codes of a `share` of the positions are exchanged for those of other positions in the
+    /// every scale the codes of a `share` of the positions are exchanged for those of other positions in the
     /// batch, and the finer scales' tokens are what then leads back to the features. Also gives the inputs of scales
     /// 1 … K − 1, which show the mistakes.
     pub fn encode_with_mistakes(
@@ -159,16 +176,8 @@ impl ResidualQuantizer {
         share: f64,
         random: &mut impl Rng,
     ) -> (TokenPyramid, Vec<Tensor<3>>) {
-        let [batch, ..] = features.dims();
         let device = features.device();
-        let mut reconstruction = features.zeros_like();
-        let (mut scales, mut inputs) = (Vec::new(), Vec::new());
-        for k in 0..self.scales.len() {
-            let codes = self.nearest(self.residual_at(k, features.clone(), reconstruction.clone()));
-            scales.push(codes.clone());
-            if k + 1 == self.scales.len() {
-                break;
-            }
+        let (tokens, reconstructions) = self.encode_taking(features, |codes| {
             let right: Vec<u32> = codes.into_data_as::<i64>().iter::<i64>().map(|code| code as u32).collect();
             let mut taken = right.clone();
             for position in taken.chunks_mut(self.depth) {
@@ -179,11 +188,9 @@ impl ResidualQuantizer {
                     position.copy_from_slice(&right[other * self.depth..][..self.depth]);
                 }
             }
-            let vectors = self.look_up(codes_tensor(&taken, self.depth, &device));
-            reconstruction = self.accumulate(k, reconstruction, vectors);
-            inputs.push(self.next_input(k + 1, reconstruction.clone()));
-        }
-        (TokenPyramid::from_tensors(scales, batch, self.depth), inputs)
+            codes_tensor(&taken, self.depth, &device)
+        });
+        (tokens, self.inputs_from(&reconstructions))
     }
 
     /// Quantizes with gradients, for training the tokenizer: VQ-VAE's codebook and commitment terms, weighted 1 and
