@@ -285,3 +285,26 @@ fn tiles_are_translated_and_a_run_goes_on() {
     assert_eq!(tile("out/none", "--min-zoom 9 --max-zoom 8").0, 2);
     assert!(!workshop.path("out/none").exists());
 }
+
+#[test]
+fn a_model_trained_without_places_is_not_told_one() {
+    let workshop = Workshop::new();
+    let bytes = |name: &str| workshop.read(name);
+    let translate = |output: &str, model: &str, place: &str| {
+        workshop.run(&format!("translate good.png {output} --to map --model {model} {place}")).succeeded()
+    };
+    let place = "--lat -33.9 --lon 151.2";
+    translate("out/a.png", "model", "");
+    translate("out/b.png", "model", place);
+    assert_ne!(bytes("out/a.png"), bytes("out/b.png"), "a model that knows places hears them");
+
+    let config = workshop.path("model/config.json");
+    let text = std::fs::read_to_string(&config)
+        .unwrap()
+        .replace("\"places_known\": true", "\"places_known\": false");
+    std::fs::write(&config, text).unwrap();
+    std::fs::remove_file(workshop.path("model/SHA256SUMS")).unwrap();
+    let said = translate("out/c.png", "model", place).stderr;
+    assert!(said.contains("the place is not used"), "{said}");
+    assert_eq!(bytes("out/c.png"), bytes("out/a.png"));
+}

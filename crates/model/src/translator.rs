@@ -208,7 +208,9 @@ impl<'a> Translator<'a> {
         let places: Vec<Option<Place>> = conditions.iter().map(|condition| condition.place).collect();
         let here = transformer.geo_embedding.forward(&places);
         let nowhere = transformer.geo_embedding.forward(&vec![None; conditions.len()]);
-        let guided = options.guidance.needs_unconditional();
+        // Where nothing is known, both streams are one and guidance changes nothing.
+        let known = tracks.iter().any(|track| track.source) || places.iter().any(Option::is_some);
+        let guided = known && options.guidance.needs_unconditional();
         let (mut cache, mut free_cache) = (transformer.cache(), transformer.cache());
         let mut samplers: Vec<Sampler> = seeds.iter().map(|seed| Sampler::new(*seed)).collect();
 

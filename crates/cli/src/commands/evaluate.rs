@@ -11,7 +11,7 @@ use earthmapper_lab::evaluate::grid::{Grid, search};
 use earthmapper_lab::evaluate::{Directions, EvaluateError, EvaluateOptions, evaluate};
 
 use crate::exit::BadInput;
-use crate::settings::{GenerationArgs, ModelArgs, Output, PlaceArgs, interrupt};
+use crate::settings::{GenerationArgs, ModelArgs, Output, PlaceArgs, interrupt, usable_place};
 
 /// Measure a model on pairs, beside a blank map and the tokenizer's ceiling
 #[derive(clap::Args, Debug)]
@@ -113,7 +113,7 @@ fn options(args: &Args, model: &EarthMapper) -> Result<EvaluateOptions> {
     options.generation.to_satellite = args.generation.options(&model.generation.to_satellite)?;
     options.seed = args.generation.seed;
     options.batch_size = args.batch_size as usize;
-    options.place = args.place.place()?;
+    options.place = usable_place(model, args.place.place()?);
     options.directions = if args.maps_only { Directions::ToMap } else { Directions::Both };
     Ok(options)
 }

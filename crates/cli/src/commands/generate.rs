@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use earthmapper::guidance::Guidance;
 use earthmapper::translator::Translator;
 use earthmapper::windows::Setting;
 use earthmapper_geo::Modality;
@@ -11,7 +10,7 @@ use serde_json::json;
 
 use crate::settings::{
     Content, FileArgs, GenerationArgs, ModelArgs, Output, PlaceArgs, Written, check_modality, provenance,
-    warn_about_place,
+    usable_place,
 };
 
 /// Invent a matching photograph and map, for a coordinate or for nowhere in particular
@@ -37,13 +36,8 @@ pub fn run(args: Args, output: &Output) -> Result<()> {
     let place = args.place.place()?;
     let model = args.model.load()?;
     Modality::ALL.into_iter().try_for_each(|modality| check_modality(&model, modality))?;
-    warn_about_place(&model, place);
-    let mut defaults = model.generation.to_satellite.clone();
-    if !model.config.trained_on.places_known {
-        // Nothing but the place is known here: guidance would exaggerate what the model never learned.
-        defaults.guidance = Guidance::Off;
-    }
-    let options = args.generation.options(&defaults)?;
+    let place = usable_place(&model, place);
+    let options = args.generation.options(&model.generation.to_satellite)?;
     let side = model.tokenizer_config.picture_side;
     let facts = json!({ "seed": args.generation.seed, "width": side, "height": side });
     if args.files.dry_run {

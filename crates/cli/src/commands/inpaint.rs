@@ -13,7 +13,7 @@ use serde_json::json;
 use crate::exit::BadInput;
 use crate::settings::{
     Content, FileArgs, GenerationArgs, ModelArgs, Output, PlaceArgs, Written, check_modality, provenance,
-    warn_about_place,
+    usable_place,
 };
 
 /// Fill the hole of a picture; everything outside it stays as it is
@@ -67,7 +67,7 @@ pub fn run(args: Args, output: &Output) -> Result<()> {
     if given.is_some() {
         check_modality(&model, args.modality.other())?;
     }
-    warn_about_place(&model, place);
+    let place = usable_place(&model, place);
     args.files.check_size(&model, (width.into(), height.into()), &paths)?;
     let options = args.generation.options(model.generation.towards(args.modality))?;
     let facts = json!({ "seed": args.generation.seed, "pixels": mask.hole_count() });

@@ -13,7 +13,7 @@ use serde_json::json;
 use crate::exit::Usage;
 use crate::settings::{
     Content, FileArgs, GenerationArgs, ModelArgs, Output, PlaceArgs, Written, check_modality, provenance,
-    warn_about_place,
+    usable_place,
 };
 
 /// Extend a picture beyond its borders; the picture itself stays as it is
@@ -62,7 +62,7 @@ pub fn run(args: Args, output: &Output) -> Result<()> {
     let height = grown(picture.height(), args.top, args.bottom);
     let model = args.model.load()?;
     check_modality(&model, args.modality)?;
-    warn_about_place(&model, place);
+    let place = usable_place(&model, place);
     args.files.check_size(&model, (width, height), &paths)?;
     let options = args.generation.options(model.generation.towards(args.modality))?;
     let facts = json!({ "seed": args.generation.seed, "width": width, "height": height });

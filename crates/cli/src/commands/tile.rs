@@ -18,12 +18,11 @@ use serde_json::json;
 use crate::exit::{BadInput, Interrupted, SomeFailed, Usage};
 use crate::settings::{
     FileArgs, GenerationArgs, ModelArgs, Output, check_modality, interrupt, print, provenance,
-    warn_about_place,
 };
 
 /// Translate map tiles: a folder z/x/y, an .mbtiles or a .pmtiles file
 ///
-/// Every tile is translated by itself, with its own place; neighbours are not matched, so borders can show.
+/// Every tile is translated by itself, with its own place where the model was trained with places; neighbours are not matched, so borders can show.
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// The tiles.
@@ -70,14 +69,17 @@ pub fn run(args: Args, output: &Output) -> Result<()> {
         let source = reader.read(tile)?.ok_or_else(|| BadInput(format!("{tile}: has vanished")))?;
         let name = args.source.join(format!("{tile}.{}", source.format.extension()));
         let picture = decode_picture(&source.bytes, &name, &args.files.limits())?;
-        let place = Place::new(tile.centre(), Some(tile.metres_per_pixel(picture.width())))?;
+        let place = match model.config.trained_on.places_known {
+            true => Some(Place::new(tile.centre(), Some(tile.metres_per_pixel(picture.width())))?),
+            false => None,
+        };
         let parts = [u64::from(tile.z()), u64::from(tile.x()), u64::from(tile.y())];
         let seed = derive_seed(args.generation.seed, &parts);
-        let setting = Setting { place: Some(place), seed, options: &options };
+        let setting = Setting { place, seed, options: &options };
         let windows = WindowOptions::default();
         let result =
             Translator::new(&model).translate(&picture, args.to, &setting, &windows, &mut |_, _| {})?;
-        let provenance = provenance(&model, &task, seed, Some(&args.source), Some(place), &options);
+        let provenance = provenance(&model, &task, seed, Some(&args.source), place, &options);
         let options = WriteOptions { provenance: Some(provenance), ..Default::default() };
         Ok(encode_picture(TileFormat::Png.extension(), &result[0].picture, &options)?)
     };
@@ -86,7 +88,6 @@ pub fn run(args: Args, output: &Output) -> Result<()> {
         return dry_run(&args, &tiles, made, output);
     }
 
-    warn_about_place(&model, tiles.first().and_then(|tile| Place::new(tile.centre(), None).ok()));
     let existing = match (args.resume, args.files.overwrite) {
         (true, _) => Existing::Continue,
         (false, true) => Existing::Replace,

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::settings::{
     Content, FileArgs, GenerationArgs, ModelArgs, Output, PlaceArgs, Written, check_modality, positive,
-    provenance, warn_about_place,
+    provenance, usable_place,
 };
 
 /// Translate a picture: PNG, JPEG or WebP, of any size
@@ -60,7 +60,7 @@ pub fn run(args: Args, output: &Output) -> Result<()> {
     let model = args.model.load()?;
     check_modality(&model, args.to)?;
     check_modality(&model, args.to.other())?;
-    warn_about_place(&model, place);
+    let place = usable_place(&model, place);
     let scaled = |length: u32| (f64::from(length) * args.scale).round().max(1.0) as u64;
     args.files.check_size(&model, (scaled(width), scaled(height)), [])?;
     args.files.check_size(&model, (width.into(), height.into()), &paths)?;

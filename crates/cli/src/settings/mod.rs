@@ -218,14 +218,14 @@ pub fn provenance(
     provenance
 }
 
-/// Says so when a coordinate is given to a model that has never seen one.
-pub fn warn_about_place(model: &EarthMapper, place: Option<Place>) {
+/// The place as this model may be told it. One that was trained without places takes a coordinate for noise, which
+/// ruins the picture, so it is left out and that is said.
+pub fn usable_place(model: &EarthMapper, place: Option<Place>) -> Option<Place> {
     if place.is_some() && !model.config.trained_on.places_known {
-        tracing::warn!(
-            "the model {} was trained without places; the coordinate says little to it",
-            model.config.name
-        );
+        tracing::warn!("the model {} was trained without places; the place is not used", model.config.name);
+        return None;
     }
+    place
 }
 
 /// Asks for a stop at the first Ctrl-C and ends the program at the second.

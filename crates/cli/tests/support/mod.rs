@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use burn::tensor::Device;
+use earthmapper::config::TrainedOn;
 use earthmapper::weights::Storage;
 use earthmapper::{EarthMapper, EarthMapperConfig, TokenizerConfig, TransformerConfig};
 use earthmapper_geo::{Picture, WriteOptions, write_picture};
@@ -162,7 +163,8 @@ pub fn contents(folder: &Path) -> BTreeMap<PathBuf, Option<Vec<u8>>> {
 /// The same random weights every time.
 fn tiny_model() -> EarthMapper {
     let transformer = TransformerConfig { depth: 2, width: 32, heads: 4, ..Default::default() };
-    let config = EarthMapperConfig { format: 1, name: "tiny".into(), transformer, ..Default::default() };
+    let trained_on = TrainedOn { places_known: true, ..Default::default() };
+    let config = EarthMapperConfig { format: 1, name: "tiny".into(), transformer, trained_on };
     EarthMapper::new(config, tiny_tokenizer(), 11, &Device::flex())
 }
 
