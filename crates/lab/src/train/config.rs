@@ -40,6 +40,10 @@ pub struct TransformerTraining {
     /// Micro-batches per step.
     #[serde(default = "one")]
     pub accumulate: usize,
+    /// Micro-batches that run at once, each on a thread of its own: with as many as cores, none of them waits while
+    /// another is between two products. Takes as much more memory.
+    #[serde(default = "one")]
+    pub workers: usize,
     /// The frozen tokenizer: its folder, a model folder, or the run that trained it.
     pub tokenizer: PathBuf,
     /// A model folder whose transformer the weights start from.
@@ -162,8 +166,11 @@ impl TransformerTraining {
             );
         }
         let counts = [self.steps, self.log_every, self.validate_every, self.checkpoint_every, self.variants];
-        if counts.contains(&0) || self.batch_size == 0 || self.accumulate == 0 {
-            return wrong("steps, batch_size, accumulate, variants, *_every", "must be above zero".into());
+        if [self.batch_size, self.accumulate, self.workers].contains(&0) || counts.contains(&0) {
+            return wrong(
+                "steps, batch_size, accumulate, workers, variants, *_every",
+                "must be above zero".into(),
+            );
         }
         let shares = [
             ("hide_condition", self.hide_condition),

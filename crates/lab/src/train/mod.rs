@@ -9,14 +9,12 @@ mod teacher;
 use std::collections::BTreeMap;
 
 use burn::module::Module;
-use burn::optim::GradientsAccumulator;
 use burn::tensor::Device;
 use earthmapper::init::Init;
 use earthmapper::model::{FORMAT, GenerationDefaults};
 use earthmapper::pictures::from_tensor;
 use earthmapper::sampler::derive_seed;
 use earthmapper::tokenizer::{Encoding, MultiScaleTokenizer};
-use earthmapper::transformer::DropPath;
 use earthmapper::translator::{Condition, Translator};
 use earthmapper::{EarthMapper, EarthMapperConfig, JointTransformer, Modality, Place, TokenizerConfig};
 use earthmapper_geo::pairs::PairFolder;
@@ -30,7 +28,7 @@ pub use config::{Precision, TransformerTraining};
 use crate::data::{contact_sheet, epoch_order};
 use crate::export::open_tokenizer;
 use crate::nets::dinov2::DinoV2;
-use crate::optimiser::{Average, Optimiser, gradients_of, load_module, save_module};
+use crate::optimiser::{Average, Optimiser, load_module, save_module};
 use crate::progress::Progress;
 use crate::run::{Checkpoint, Run};
 use crate::semantic_infusion::Alignment;
@@ -156,24 +154,9 @@ pub fn train(config: &TransformerTraining, session: &Session) -> Result<Outcome,
             order[state.used..state.used + size].iter().map(|&i| &tokens[i]).collect();
         state.used += size;
 
-        let mut numbers = BTreeMap::new();
-        let mut gradients = GradientsAccumulator::new();
-        let parts: Vec<&[&PairTokens]> = batch.chunks(config.batch_size).collect();
         let mut random = ChaCha8Rng::seed_from_u64(derive_seed(config.seed, &[1, step]));
-        let mut drop_path = DropPath::new(derive_seed(config.seed, &[2, step]));
         let view = teacher.view(&mut random);
-        for part in &parts {
-            let share = part.len() as f64 / batch.len() as f64;
-            let loss = teacher.loss(&learner, &view, part, &mut random, &mut drop_path, share, &mut numbers);
-            if numbers["loss"].is_finite() {
-                // The last part of a small folder may be smaller than the others, and then counts for less.
-                let loss = match part.len() * parts.len() == batch.len() {
-                    true => loss,
-                    false => loss.mul_scalar(share * parts.len() as f64),
-                };
-                gradients.accumulate(&learner, gradients_of(loss.backward(), &learner));
-            }
-        }
+        let (gradients, mut numbers) = teacher.gradients(&learner, &view, &batch, step);
         let epoch = state.epoch;
         step += 1;
         let loss = numbers["loss"];
@@ -181,7 +164,8 @@ pub fn train(config: &TransformerTraining, session: &Session) -> Result<Outcome,
             return Err(not_a_number(&mut run, step, "loss", loss));
         }
         let rate = config.optimiser.rate(step - 1, config.steps);
-        let (updated, norm) = optimiser.step(learner, gradients.grads(), parts.len(), rate);
+        let (updated, norm) =
+            optimiser.step(learner, gradients, batch.len().div_ceil(config.batch_size), rate);
         if !norm.is_finite() {
             return Err(not_a_number(&mut run, step, "gradient", norm));
         }

@@ -3,17 +3,20 @@
 use std::collections::BTreeMap;
 
 use burn::module::Module;
+use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::{DType, Device, FloatDType, Int, Tensor, TensorData};
 use earthmapper::config::Forcing;
+use earthmapper::sampler::derive_seed;
 use earthmapper::tokenizer::{MultiScaleTokenizer, TokenPyramid};
 use earthmapper::transformer::{DropPath, Moments};
 use earthmapper::{EarthMapper, JointTransformer, Modality, Place, TokenizerConfig};
-use rand::Rng;
+use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::{Learner, Precision, TransformerTraining, assemble};
 use crate::losses::cross_entropy;
 use crate::nets::dinov2::DinoV2;
+use crate::optimiser::gradients_of;
 use crate::semantic_infusion::{semantic_loss, targets};
 use crate::token_cache::{Cut, PairTokens};
 
@@ -61,10 +64,59 @@ impl Teacher<'_> {
         (words, features.map(|features| moments(rows(features.flatten::<3>(2, 3).swap_dims(1, 2)))))
     }
 
+    /// The gradients of a batch, its micro-batches added up, and its numbers. None of the gradients count when the loss is
+    /// not finite.
+    ///
+    /// Micro-batches run `workers` at a time, each with its own copy of the weights' graph; their sum does not depend on
+    /// which ends first.
+    pub(super) fn gradients(
+        &self,
+        learner: &Learner,
+        view: &View,
+        batch: &[&PairTokens],
+        step: u64,
+    ) -> (GradientsParams, BTreeMap<String, f64>) {
+        let parts: Vec<(u64, &[&PairTokens])> = (0..).zip(batch.chunks(self.config.batch_size)).collect();
+        let gradients_of_part = |learner: Learner, index: u64, part: &[&PairTokens]| {
+            let seed = |purpose| derive_seed(self.config.seed, &[purpose, step, index]);
+            let mut random = ChaCha8Rng::seed_from_u64(seed(3));
+            let mut drop_path = DropPath::new(seed(2));
+            let mut numbers = BTreeMap::new();
+            let share = part.len() as f64 / batch.len() as f64;
+            let loss = self.loss(&learner, view, part, &mut random, &mut drop_path, share, &mut numbers);
+            // The last part of a small folder may be smaller than the others, and then counts for less.
+            let loss = match part.len() * parts.len() == batch.len() {
+                true => loss,
+                false => loss.mul_scalar(share * parts.len() as f64),
+            };
+            let finite = numbers["loss"].is_finite();
+            (finite.then(|| gradients_of(loss.backward(), &learner)), numbers)
+        };
+        let mut total = GradientsAccumulator::new();
+        let mut numbers = BTreeMap::new();
+        for parts in parts.chunks(self.config.workers) {
+            let done: Vec<_> = std::thread::scope(|scope| {
+                let mut threads = Vec::new();
+                for &(index, part) in parts {
+                    let learner = learner.clone().fork(&self.device);
+                    threads.push(scope.spawn(move || gradients_of_part(learner, index, part)));
+                }
+                threads.into_iter().map(|thread| thread.join().expect("a step does not panic")).collect()
+            });
+            for (gradients, part) in done {
+                if let Some(gradients) = gradients {
+                    total.accumulate(learner, gradients);
+                }
+                part.into_iter().for_each(|(name, value)| *numbers.entry(name).or_insert(0.0) += value);
+            }
+        }
+        (total.grads(), numbers)
+    }
+
     /// The loss of a micro-batch, which is `batch_share` of the batch; adds that share of its numbers to
     /// `numbers`.
     #[allow(clippy::too_many_arguments)]
-    pub(super) fn loss(
+    fn loss(
         &self,
         learner: &Learner,
         view: &View,
