@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use earthmapper::device::DeviceError;
 use earthmapper::model::ModelError;
 use earthmapper::translator::GenerationError;
+use earthmapper_geo::raster::RasterError;
 use earthmapper_geo::store::StoreError;
 use earthmapper_geo::{PairError, PictureError, PlaceError, TileError, WriteError};
 use earthmapper_lab::evaluate::EvaluateError;
@@ -86,6 +87,9 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<i32> {
         return Some(MODEL);
     }
     if let Some(error) = cause.downcast_ref::<StoreError>() {
+        return Some(if error.is_bad_input() { BAD_INPUT } else { FAILURE });
+    }
+    if let Some(error) = cause.downcast_ref::<RasterError>() {
         return Some(if error.is_bad_input() { BAD_INPUT } else { FAILURE });
     }
     if cause.is::<TileError>()

@@ -2,7 +2,11 @@
 
 mod support;
 
-use earthmapper_geo::{Picture, PictureLimits, read_picture, read_provenance};
+use earthmapper_geo::raster::{
+    AffineTransform, GeoReference, PixelWindow, RasterLimits, RasterOptions, RasterReader, RasterWriter,
+    Stretch, Validity,
+};
+use earthmapper_geo::{Mask, Picture, PictureLimits, read_picture, read_provenance};
 use support::{SIDE, Workshop};
 
 impl Workshop {
@@ -239,6 +243,72 @@ fn published_weights_are_imported() {
     assert!(workshop.path("out/tokenizer/model.safetensors").is_file());
     let again = support::Finished::from(run("out/tokenizer"));
     assert_eq!(again.code, 1, "a folder that is there is not replaced");
+}
+
+#[test]
+fn a_geotiff_becomes_a_geotiff_of_the_same_place() {
+    let workshop = Workshop::new();
+    let epsg = "EPSG:26914".parse().unwrap();
+    let scene = |name: &str, pixel: f64| {
+        let transform = AffineTransform::north_up((500_000.0, 5_200_000.0), (pixel, -pixel));
+        let options = RasterOptions {
+            validity: Validity::Nodata(0),
+            georeference: Some(GeoReference::from_epsg(transform, epsg).unwrap()),
+            ..RasterOptions::new(53, 37)
+        };
+        let mut writer = RasterWriter::create(workshop.path(name), options).unwrap();
+        let picture = Picture::drawn(53, 37, |x, y| [x as u8 * 4 + 9, y as u8 * 5 + 9, 90]);
+        let holes = Mask::drawn(53, 37, |x, y| x < 9 && y > 20);
+        writer.write_rows(&picture, Some(&holes)).unwrap();
+        writer.finish().unwrap();
+    };
+    // The tiny model was trained at 0.6 m.
+    scene("alike.tif", 0.6);
+    scene("coarse.tif", 1.5);
+    scene("far.tif", 30.0);
+    let translate = |scene: &str, output: &str, more: &str| {
+        workshop.run(&format!("-q translate {scene}.tif {output} --to map --model model --json {more}"))
+    };
+    for (name, scale) in [("alike", 1.0), ("coarse", 2.5)] {
+        for seam in ["blend", "outpaint", "crop"] {
+            let output = format!("out/{name}-{seam}.tif");
+            let made = translate(name, &output, &format!("--seam {seam}")).succeeded();
+            assert!((made.json()["scale"].as_f64().unwrap() - scale).abs() < 0.01, "{}", made.stdout);
+            let read =
+                |path: &str| RasterReader::open(workshop.path(path), &RasterLimits::default()).unwrap();
+            let (before, after) = (read(&format!("{name}.tif")), read(&output));
+            assert_eq!((after.width(), after.height(), after.nodata()), (53, 37, Some(0.0)));
+            let (was, is) = (before.georeference().unwrap(), after.georeference().unwrap());
+            assert_eq!((is.transform(), is.epsg().unwrap()), (was.transform(), epsg));
+            let rendering = after.rendering(None, Stretch::Auto).unwrap();
+            let window = after.read_window(0, PixelWindow::new(0, 0, 53, 37), &rendering).unwrap();
+            assert!((0..53).all(|x| (0..37).all(|y| window.nodata.is_hole(x, y) == (x < 9 && y > 20))));
+        }
+    }
+    let far = translate("far", "out/far.tif", "");
+    assert_eq!(far.code, 4, "{}", far.stderr);
+    assert!(far.stderr.contains("30.0") && far.stderr.contains("--force"), "{}", far.stderr);
+    assert!(!workshop.path("out/far.tif").exists());
+    assert_eq!(translate("far", "out/far.tif", "--scale 1").succeeded().json()["scale"], 1.0);
+    assert_eq!(translate("alike", "out/alike.png", "").code, 2);
+    assert_eq!(translate("alike", "out/alike-crop.tif", "").code, 1, "nothing is replaced unasked");
+    assert_eq!(translate("alike", "out/two.tif", "--bands 1,9,2").code, 3);
+    std::fs::write(workshop.path("cut.tif"), &std::fs::read(workshop.path("alike.tif")).unwrap()[..300])
+        .unwrap();
+    assert_eq!(translate("cut", "out/cut.tif", "").code, 3);
+    assert!(!workshop.path("out/cut.tif").exists());
+    // Somewhere unknown: not dropped silently, and the cure works.
+    let nowhere = RasterOptions::new(20, 20);
+    let mut writer = RasterWriter::create(workshop.path("nowhere.tif"), nowhere).unwrap();
+    writer.write_rows(&Picture::filled(20, 20, [80; 3]), None).unwrap();
+    writer.finish().unwrap();
+    assert_eq!(translate("nowhere", "out/nowhere.tif", "").code, 3);
+    translate("nowhere", "out/nowhere.tif", "--force").succeeded();
+    // Several samples, each with its uncertainty.
+    translate("alike", "out/s.tif", "--samples 2 --entropy out/e.tif").succeeded();
+    for name in ["out/s-1.tif", "out/s-2.tif", "out/e-1.tif", "out/e-2.tif"] {
+        assert!(workshop.path(name).is_file(), "{name}");
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! [`sampler`], [`translator`]. `ARCHITECTURE.md` maps every equation of the paper to a file.
 
 mod activation;
+mod canvas;
 pub mod config;
 pub mod device;
 pub mod geo_embedding;
@@ -13,8 +14,10 @@ pub mod init;
 pub mod model;
 pub mod pictures;
 pub mod resample;
+mod rows;
 pub mod sampler;
 pub mod scales;
+pub mod scene;
 mod seam;
 pub mod tokenizer;
 pub mod transformer;

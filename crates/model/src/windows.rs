@@ -1,4 +1,4 @@
-//! The uses of a [`Translator`] on pictures of any size: translate, inpaint, outpaint, generate.
+//! The uses of a [`Translator`] that fill holes or invent: inpaint, outpaint, generate. Translation is in `scene.rs`.
 
 use burn::tensor::Tensor;
 use earthmapper_geo::picture::{Mask, Picture};
@@ -9,33 +9,6 @@ use crate::sampler::derive_seed;
 use crate::seam;
 use crate::tokenizer::Encoding;
 use crate::translator::{Condition, Generated, GenerationError, GenerationOptions, Known, Translator};
-
-/// How a picture is cut into windows.
-#[derive(Clone, Copy, Debug)]
-pub struct WindowOptions {
-    /// Windows at once.
-    pub batch_size: usize,
-    /// The picture is resampled by this factor (above 0) before, and the result back after: for pictures at another
-    /// ground resolution than the model's. The metres per pixel of the place are those before resampling.
-    pub scale: f64,
-    /// Results per picture.
-    pub samples: usize,
-}
-
-impl Default for WindowOptions {
-    fn default() -> Self {
-        Self { batch_size: 4, scale: 1.0, samples: 1 }
-    }
-}
-
-/// A translated picture.
-#[derive(Clone, Debug)]
-pub struct Translated {
-    /// The picture, of the source's size.
-    pub picture: Picture,
-    /// How undecided the model was: 0 certain … 255 no idea (token entropy over ln V), of the same size.
-    pub uncertainty: Vec<u8>,
-}
 
 /// Pixels that a picture grows by at each side.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,86 +35,27 @@ pub struct Setting<'a> {
 }
 
 impl Translator<'_> {
-    fn side(&self) -> u32 {
+    /// Side of the model's pictures in pixels.
+    pub(crate) fn side(&self) -> u32 {
         self.model().tokenizer_config.picture_side as u32
     }
 
     /// How many windows a picture of this size is cut into.
     pub fn window_count(&self, width: u32, height: u32) -> usize {
+        self.starts(width).len() * self.starts(height).len()
+    }
+
+    /// Starts of the windows along a side of `length` pixels.
+    pub(crate) fn starts(&self, length: u32) -> Vec<u32> {
         let side = self.side();
-        starts(width.max(side), side).len() * starts(height.max(side), side).len()
+        let tokens = self.model().transformer.scales().finest() as u32;
+        starts(length.max(side), side, (side / tokens).max(1))
     }
 
     /// Pictures of the model's side → their tokens and features, one by one.
     pub fn encode(&self, pictures: &[Picture]) -> Vec<Encoding> {
         let encoding = self.model().tokenizer.encode(to_tensor(pictures, &self.model().device()));
         (0..encoding.batch()).map(|i| encoding.picture(i)).collect()
-    }
-
-    /// Translates a picture of any size toward `to`.
-    ///
-    /// A picture of the model's side is one window; a larger one is cut into overlapping windows whose results are
-    /// cross-faded; a smaller one is continued at its edges and cut back. Window (x, y) of sample s depends on the
-    /// seed, x, y and s only. Every window is encoded once, however many samples there are. `progress` is told windows
-    /// done and windows in all.
-    ///
-    /// # Errors
-    /// As [`Translator::run`].
-    pub fn translate(
-        &self,
-        picture: &Picture,
-        to: Modality,
-        setting: &Setting,
-        windows: &WindowOptions,
-        progress: &mut dyn FnMut(usize, usize),
-    ) -> Result<Vec<Translated>, GenerationError> {
-        let side = self.side();
-        let source = match windows.scale == 1.0 {
-            true => picture.clone(),
-            false => picture
-                .resized(scaled(picture.width(), windows.scale), scaled(picture.height(), windows.scale)),
-        };
-        let place = setting.place.map(|place| at_scale(place, windows.scale));
-        let padded = padded(&source, side);
-        let places = corners(padded.width(), padded.height(), side);
-        let batch_size = windows.batch_size.max(1);
-        let mut encoded = Vec::with_capacity(places.len());
-        for batch in places.chunks(batch_size) {
-            let cut: Vec<Picture> = batch.iter().map(|&(x, y)| padded.crop(x, y, side, side)).collect();
-            encoded.extend(self.encode(&cut));
-        }
-        // Sample by sample, so that one canvas is enough; a batch may hold the end of one and the start of the next.
-        let jobs: Vec<(usize, usize)> =
-            (0..windows.samples).flat_map(|sample| (0..places.len()).map(move |w| (sample, w))).collect();
-        let mut canvas = Canvas::new(padded.width(), padded.height());
-        let mut results = Vec::with_capacity(windows.samples);
-        for (batch, chunk) in jobs.chunks(batch_size).enumerate() {
-            let conditions: Vec<Condition> = chunk
-                .iter()
-                .map(|&(_, window)| Condition::translation(self.model(), encoded[window].clone(), to, place))
-                .collect();
-            let seeds: Vec<u64> = chunk
-                .iter()
-                .map(|&(sample, window)| window_seed(sample_seed(setting.seed, sample), places[window]))
-                .collect();
-            let made = self.run(&conditions, &seeds, setting.options, &mut |_| {})?.remove(0);
-            let pictures = self.decode(made.reconstruction);
-            for (i, &(_, window)) in chunk.iter().enumerate() {
-                canvas.add(places[window], &pictures[i], &made.uncertainty[i]);
-                if window + 1 == places.len() {
-                    let (made, uncertainty) = canvas.take();
-                    // Back to the size of the picture: without the continuation, then without the scale.
-                    let back = |made: Picture| {
-                        let made = made.crop(0, 0, source.width(), source.height());
-                        made.resized(picture.width(), picture.height())
-                    };
-                    let uncertainty = back(uncertainty).rgb().iter().step_by(3).copied().collect();
-                    results.push(Translated { picture: back(made), uncertainty });
-                }
-            }
-            progress(batch * batch_size + chunk.len(), jobs.len());
-        }
-        Ok(results)
     }
 
     /// Fills the hole of a picture; pixels outside the hole stay as they are, to the byte.
@@ -232,7 +146,7 @@ impl Translator<'_> {
     }
 
     /// Reconstructions → pictures.
-    fn decode(&self, reconstruction: Tensor<4>) -> Vec<Picture> {
+    pub(crate) fn decode(&self, reconstruction: Tensor<4>) -> Vec<Picture> {
         from_tensor(self.model().tokenizer.decode_features(reconstruction))
     }
 
@@ -265,41 +179,34 @@ impl Translator<'_> {
     }
 }
 
-/// Seed of sample `sample` of a picture: the picture's own for the first.
-fn sample_seed(seed: u64, sample: usize) -> u64 {
-    if sample == 0 { seed } else { derive_seed(seed, &[sample as u64]) }
-}
-
 /// Seed of the window at `corner`.
-fn window_seed(seed: u64, corner: (u32, u32)) -> u64 {
+pub(crate) fn window_seed(seed: u64, corner: (u32, u32)) -> u64 {
     derive_seed(seed, &[u64::from(corner.0), u64::from(corner.1)])
 }
 
-/// A length in pixels at another scale, at least one.
-fn scaled(length: u32, scale: f64) -> u32 {
-    ((f64::from(length) * scale).round() as u32).max(1)
-}
-
-/// The place as a model sees it whose pictures are resampled by `scale`.
-fn at_scale(place: Place, scale: f64) -> Place {
-    let metres = place.metres_per_pixel().map(|metres| metres / scale);
-    Place::new(place.position(), metres).unwrap_or(place)
-}
-
-/// Top left corners of the windows of `side` that cover a picture, row by row.
-fn corners(width: u32, height: u32, side: u32) -> Vec<(u32, u32)> {
-    let columns = starts(width, side);
-    starts(height, side).into_iter().flat_map(|y| columns.iter().map(move |&x| (x, y))).collect()
-}
-
-/// Starts of windows of `side` that cover `length` ≥ `side`, at least a quarter overlapping.
-fn starts(length: u32, side: u32) -> Vec<u32> {
-    let step = (side * 3 / 4).max(1);
+/// Starts of windows of `side` that cover `length` ≥ `side`, a quarter overlapping or at most half a token less.
+///
+/// They are evenly spread, so that no two nearly coincide, but shifted by up to half a token, which covers `cell`
+/// pixels: the edges of the tokens of two neighbours then do not lie on each other, and cross-fading hides them too.
+pub(crate) fn starts(length: u32, side: u32, cell: u32) -> Vec<u32> {
     let last = length - side;
+    let step = (side * 3 / 4).saturating_sub(cell / 2).max(1);
     let count = last.div_ceil(step);
-    // Evenly spread, so that no two windows nearly coincide.
-    let start = |i: u32| (u64::from(last) * u64::from(i) / u64::from(count.max(1))) as u32;
-    (0..=count).map(start).collect()
+    if count < 2 {
+        return (0..=count).map(|i| i * last).collect();
+    }
+    // How far the phase inside a token moves from window to window, near half a token, so that it comes out at the last.
+    let near = u64::from(count) * u64::from(cell) / 2;
+    let turns = (near + u64::from(cell / 2)).saturating_sub(u64::from(last % cell)) / u64::from(cell);
+    let phases = turns * u64::from(cell) + u64::from(last % cell);
+    let start = |i: u32| {
+        let even = u64::from(last) * u64::from(i) / u64::from(count);
+        let phase = phases * u64::from(i) / u64::from(count) % u64::from(cell);
+        let below = even - even % u64::from(cell) + phase;
+        let at = if below + u64::from(cell) / 2 < even { below + u64::from(cell) } else { below };
+        at.min(u64::from(last)) as u32
+    };
+    (0..=count).map(|i| if i == count { last } else { start(i) }).collect()
 }
 
 /// Position `i` of a row of `length` that goes on mirrored for ever.
@@ -309,7 +216,7 @@ fn mirrored(i: u32, length: u32) -> u32 {
 }
 
 /// A picture continued by mirroring at its right and bottom edges until both sides reach `side`.
-fn padded(picture: &Picture, side: u32) -> Picture {
+pub(crate) fn padded(picture: &Picture, side: u32) -> Picture {
     let (width, height) = (picture.width(), picture.height());
     if width >= side && height >= side {
         return picture.clone();
@@ -319,7 +226,7 @@ fn padded(picture: &Picture, side: u32) -> Picture {
 }
 
 /// The hole filled with the mean colour outside it, so that whatever is there does not leak into the features.
-fn filled_with_mean(picture: &Picture, mask: &Mask) -> Picture {
+pub(crate) fn filled_with_mean(picture: &Picture, mask: &Mask) -> Picture {
     let mut sums = [0u64; 3];
     let mut count = 0u64;
     for (pixel, hole) in picture.rgb().as_chunks::<3>().0.iter().zip(mask.holes()) {
@@ -381,7 +288,11 @@ impl Hole {
                 };
                 vec![(start(left, right, width), start(top, bottom, height))]
             }
-            false => corners(width, height, side),
+            false => {
+                let columns = starts(width, side, 1);
+                let rows = starts(height, side, 1);
+                rows.into_iter().flat_map(|y| columns.iter().map(move |&x| (x, y))).collect()
+            }
         };
         let window = |corner| HoleWindow { corner, open: self.count(corner, side) };
         corners.into_iter().map(window).filter(|window| window.open > 0).collect()
@@ -421,93 +332,31 @@ impl Hole {
     }
 }
 
-/// Overlapping windows, cross-faded.
-struct Canvas {
-    width: usize,
-    height: usize,
-    /// Weighted sums of red, green, blue and uncertainty, and of the weights.
-    sums: Vec<[f32; 5]>,
-}
-
-impl Canvas {
-    fn new(width: u32, height: u32) -> Self {
-        let (width, height) = (width as usize, height as usize);
-        Self { width, height, sums: vec![[0.0; 5]; width * height] }
-    }
-
-    fn add(&mut self, corner: (u32, u32), picture: &Picture, uncertainty: &[f32]) {
-        let side = picture.width() as usize;
-        let tokens = uncertainty.len().isqrt();
-        // A raised cosine that is never zero, because one window alone covers the borders of the whole picture.
-        let fade: Vec<f32> = (0..side)
-            .map(|i| (std::f32::consts::PI * (i as f32 + 0.5) / side as f32).sin().powi(2) + 1e-3)
-            .collect();
-        let pixels = picture.rgb().as_chunks::<3>().0;
-        for y in 0..side {
-            let start = (corner.1 as usize + y) * self.width + corner.0 as usize;
-            for (x, sums) in self.sums[start..start + side].iter_mut().enumerate() {
-                let weight = fade[y] * fade[x];
-                let undecided = uncertainty[y * tokens / side * tokens + x * tokens / side];
-                let [r, g, b] = pixels[y * side + x].map(f32::from);
-                let values = [r, g, b, 255.0 * undecided, 1.0];
-                sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += weight * value);
-            }
-        }
-    }
-
-    /// The picture, and the uncertainty as a grey one; the canvas is blank again after.
-    fn take(&mut self) -> (Picture, Picture) {
-        let byte = |sum: f32, weight: f32| (sum / weight).round().clamp(0.0, 255.0) as u8;
-        let colours =
-            self.sums.iter().flat_map(|&[r, g, b, _, weight]| [r, g, b].map(|sum| byte(sum, weight)));
-        let greys = self.sums.iter().flat_map(|&[_, _, _, undecided, weight]| [byte(undecided, weight); 3]);
-        let whole = |bytes: Vec<u8>| {
-            Picture::new(self.width as u32, self.height as u32, bytes).expect("three bytes a pixel")
-        };
-        let taken = (whole(colours.collect()), whole(greys.collect()));
-        self.sums.fill([0.0; 5]);
-        taken
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn windows_cover_everything_and_overlap() {
-        for length in [256, 257, 300, 511, 512, 600, 1000] {
-            let starts = starts(length, 256);
-            assert_eq!((starts[0], starts[starts.len() - 1] + 256), (0, length));
-            assert!(
-                starts.windows(2).all(|pair| pair[1] - pair[0] <= 192 && pair[1] > pair[0]),
-                "{starts:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn every_pixel_is_covered() {
-        for (width, height) in [(8, 8), (9, 8), (13, 21), (40, 11)] {
-            let mut canvas = Canvas::new(width, height);
-            for corner in corners(width, height, 8) {
-                canvas.add(corner, &Picture::filled(8, 8, [7; 3]), &[1.0]);
+        for length in [256, 257, 300, 511, 512, 600, 1000, 1024, 8192] {
+            for cell in [1, 4, 16] {
+                let starts = starts(length, 256, cell);
+                assert_eq!((starts[0], starts[starts.len() - 1] + 256), (0, length));
+                assert!(
+                    starts.windows(2).all(|pair| pair[1] - pair[0] <= 192 + cell / 2 && pair[1] > pair[0]),
+                    "{starts:?}"
+                );
             }
-            let (made, uncertainty) = canvas.take();
-            assert_eq!(made, Picture::filled(width, height, [7; 3]));
-            assert_eq!(uncertainty, Picture::filled(width, height, [255; 3]));
         }
     }
 
     #[test]
-    fn cross_fading_equal_windows_changes_nothing() {
-        let mut canvas = Canvas::new(12, 8);
-        let picture = Picture::filled(8, 8, [10, 200, 90]);
-        canvas.add((0, 0), &picture, &[0.4; 4]);
-        canvas.add((4, 0), &picture, &[0.4; 4]);
-        let (made, uncertainty) = canvas.take();
-        assert_eq!(made, Picture::filled(12, 8, [10, 200, 90]));
-        assert_eq!(uncertainty, Picture::filled(12, 8, [102; 3]));
+    fn edges_of_tokens_of_two_neighbours_do_not_coincide() {
+        for length in 600..1100 {
+            let starts = starts(length, 256, 16);
+            let apart = |pair: &[u32]| (4..=12).contains(&((pair[1] - pair[0]) % 16));
+            assert!(starts.windows(2).all(apart), "{length}: {starts:?}");
+        }
     }
 
     #[test]
@@ -525,6 +374,6 @@ mod tests {
         assert_eq!((windows[0].corner, windows[0].open), ((15, 0), 18));
         assert!(Hole::new(&Mask::filled(40, 30, false), 40, 30).windows(16).is_empty());
         let all = Hole::new(&Mask::filled(40, 30, true), 40, 30).windows(16);
-        assert_eq!(all.len(), corners(40, 30, 16).len());
+        assert_eq!(all.len(), starts(40, 16, 1).len() * starts(30, 16, 1).len());
     }
 }

@@ -4,9 +4,10 @@ use burn::tensor::Device;
 use earthmapper::config::Forcing;
 use earthmapper::guidance::Guidance;
 use earthmapper::sampler::{SamplerConfig, derive_seed};
+use earthmapper::scene::{Seam, Translated, WindowOptions};
 use earthmapper::translator::{Condition, GenerationOptions};
 use earthmapper::weights::{Missing, apply, collect};
-use earthmapper::windows::{Margins, Setting, Translated, WindowOptions};
+use earthmapper::windows::{Margins, Setting};
 use earthmapper::{
     EarthMapper, EarthMapperConfig, LonLat, Modality, Place, TokenizerConfig, TransformerConfig, Translator,
 };
@@ -74,18 +75,22 @@ fn translate(model: &EarthMapper, picture: &Picture, seed: u64, windows: &Window
 fn every_size_is_translated_and_batches_do_not_matter() {
     let model = tiny();
     let translator = Translator::new(&model);
-    for (width, height, windows) in [(1, 1, 1), (7, 13, 1), (16, 16, 1), (17, 5, 2), (37, 29, 9), (40, 16, 3)]
+    for (width, height, windows) in
+        [(1, 1, 1), (7, 13, 1), (16, 16, 1), (17, 5, 2), (37, 29, 12), (40, 16, 4)]
     {
         assert_eq!(translator.window_count(width, height), windows, "{width} × {height}");
         let picture = drawn(width, height);
-        let one = translate(&model, &picture, 5, &WindowOptions { batch_size: 1, ..Default::default() });
-        assert_eq!((one[0].picture.width(), one[0].picture.height()), (width, height));
-        assert_eq!(one[0].uncertainty.len(), (width * height) as usize);
-        assert!(one[0].uncertainty.iter().any(|&value| value > 0));
-        for batch_size in [0, 4] {
-            let many = translate(&model, &picture, 5, &WindowOptions { batch_size, ..Default::default() });
-            assert_eq!(many[0].picture, one[0].picture, "{width} × {height}");
-            assert_eq!(many[0].uncertainty, one[0].uncertainty, "{width} × {height}");
+        for seam in [Seam::Blend, Seam::Outpaint, Seam::Crop] {
+            let joined = |batch_size| WindowOptions { batch_size, seam, ..Default::default() };
+            let one = translate(&model, &picture, 5, &joined(1));
+            assert_eq!((one[0].picture.width(), one[0].picture.height()), (width, height));
+            assert_eq!(one[0].uncertainty.len(), (width * height) as usize);
+            assert!(one[0].uncertainty.iter().any(|&value| value > 0));
+            for batch_size in [0, 4] {
+                let many = translate(&model, &picture, 5, &joined(batch_size));
+                assert_eq!(many[0].picture, one[0].picture, "{width} × {height}, {seam}");
+                assert_eq!(many[0].uncertainty, one[0].uncertainty, "{width} × {height}, {seam}");
+            }
         }
     }
 }
@@ -101,6 +106,22 @@ fn a_picture_of_the_models_side_is_one_plain_run() {
     let run = translator.run(&[condition], &[derive_seed(9, &[0, 0])], &options(), &mut |_| {}).unwrap();
     let decoded = model.tokenizer.decode_features(run[0].reconstruction.clone());
     assert_eq!(earthmapper::pictures::from_tensor(decoded)[0], made.picture);
+}
+
+#[test]
+fn outpainted_windows_keep_what_their_neighbours_made() {
+    for forcing in [Forcing::Sequence, Forcing::Aligned] {
+        let model = tiny_with(forcing);
+        let picture = drawn(40, 28);
+        let joined = |seam| WindowOptions { seam, ..Default::default() };
+        let first = translate(&model, &picture.crop(0, 0, 16, 16), 5, &WindowOptions::default()).remove(0);
+        let outpainted = translate(&model, &picture, 5, &joined(Seam::Outpaint)).remove(0);
+        let blended = translate(&model, &picture, 5, &joined(Seam::Blend)).remove(0);
+        // Where only the first window lies, nobody was there before it.
+        assert_eq!(outpainted.picture.crop(0, 0, 6, 4), first.picture.crop(0, 0, 6, 4));
+        assert_eq!(blended.picture.crop(0, 0, 6, 4), first.picture.crop(0, 0, 6, 4));
+        assert_ne!(outpainted.picture, blended.picture, "{forcing:?}");
+    }
 }
 
 #[test]

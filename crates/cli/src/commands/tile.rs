@@ -5,8 +5,9 @@ use std::time::Instant;
 
 use anyhow::Result;
 use earthmapper::sampler::derive_seed;
+use earthmapper::scene::WindowOptions;
 use earthmapper::translator::Translator;
-use earthmapper::windows::{Setting, WindowOptions};
+use earthmapper::windows::Setting;
 use earthmapper_geo::picture::{decode_picture, encode_picture};
 use earthmapper_geo::store::{
     Existing, StoreError, TileFormat, TileMetadata, TileReader, create_tiles, open_tiles,

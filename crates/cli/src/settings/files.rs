@@ -7,7 +7,7 @@ use clap::Args;
 use clap::builder::BoolishValueParser;
 use earthmapper::EarthMapper;
 use earthmapper_geo::picture::{check_picture_output, check_picture_size, write_grey, write_picture};
-use earthmapper_geo::{Picture, PictureLimits, Provenance, WriteOptions};
+use earthmapper_geo::{Picture, PictureLimits, Provenance, WriteOptions, check_output};
 
 use crate::exit::{BadInput, Partly, Usage};
 
@@ -49,9 +49,16 @@ impl FileArgs {
 
     /// Checks, before the work, that these outputs could be written and do not replace each other.
     pub fn check_outputs<'a>(&self, paths: impl IntoIterator<Item = &'a PathBuf>) -> Result<()> {
+        let paths: Vec<&PathBuf> = paths.into_iter().collect();
+        paths.iter().try_for_each(|path| check_picture_output(path, self.overwrite))?;
+        self.check_names(paths)
+    }
+
+    /// Checks that these outputs could be written, whatever their format, and do not replace each other.
+    pub fn check_names<'a>(&self, paths: impl IntoIterator<Item = &'a PathBuf>) -> Result<()> {
         let mut seen: Vec<PathBuf> = Vec::new();
         for path in paths {
-            check_picture_output(path, self.overwrite)?;
+            check_output(path, self.overwrite)?;
             // The folder is there by now, so that two spellings of one file can be told.
             let folder = path.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
             let whole =

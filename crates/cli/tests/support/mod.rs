@@ -163,7 +163,7 @@ pub fn contents(folder: &Path) -> BTreeMap<PathBuf, Option<Vec<u8>>> {
 /// The same random weights every time.
 fn tiny_model() -> EarthMapper {
     let transformer = TransformerConfig { depth: 2, width: 32, heads: 4, ..Default::default() };
-    let trained_on = TrainedOn { places_known: true, ..Default::default() };
+    let trained_on = TrainedOn { places_known: true, metres_per_pixel: Some(0.6), ..Default::default() };
     let config = EarthMapperConfig { format: 1, name: "tiny".into(), transformer, trained_on };
     EarthMapper::new(config, tiny_tokenizer(), 11, &Device::flex())
 }

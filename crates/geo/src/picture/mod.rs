@@ -188,18 +188,39 @@ impl Picture {
     ///
     /// When a side is zero.
     pub fn resized(&self, width: u32, height: u32) -> Self {
+        let area = PixelArea { x: 0.0, y: 0.0, width: f64::from(self.width), height: f64::from(self.height) };
+        self.resampled(area, width, height)
+    }
+
+    /// A part of the picture, between pixels if need be, at another size; anti-aliased as
+    /// [`resized`](Self::resized). At the part's borders the pixels beyond count too, so that parts fit together.
+    ///
+    /// # Panics
+    ///
+    /// When a side is zero or the part reaches outside.
+    pub fn resampled(&self, area: PixelArea, width: u32, height: u32) -> Self {
         assert!(width > 0 && height > 0, "a picture of {width} × {height} pixels has no pixels");
-        if (width, height) == (self.width, self.height) {
-            return self.clone();
+        let PixelArea { x, y, width: across, height: down } = area;
+        if [x, y, across, down].iter().all(|side| side.fract() == 0.0)
+            && (across, down) == (f64::from(width), f64::from(height))
+        {
+            return self.crop(x as u32, y as u32, width, height);
         }
-        let shrinks = width < self.width || height < self.height;
+        // Sums of fractions may reach a hair outside.
+        let (x, y) = (x.max(0.0), y.max(0.0));
+        let (across, down) = (across.min(f64::from(self.width) - x), down.min(f64::from(self.height) - y));
+        let shrinks = f64::from(width) < across || f64::from(height) < down;
         let filter = if shrinks { resize::FilterType::Hamming } else { resize::FilterType::Bilinear };
-        let options = resize::ResizeOptions::new().resize_alg(resize::ResizeAlg::Convolution(filter));
+        let options = resize::ResizeOptions::new()
+            .resize_alg(resize::ResizeAlg::Convolution(filter))
+            .crop(x, y, across, down);
         let format = resize::PixelType::U8x3;
         let source = resize::images::ImageRef::new(self.width, self.height, &self.rgb, format)
             .expect("the buffer fits the size");
         let mut target = resize::images::Image::new(width, height, format);
-        resize::Resizer::new().resize(&source, &mut target, &options).expect("both are 8-bit RGB");
+        resize::Resizer::new()
+            .resize(&source, &mut target, &options)
+            .expect("a part of an 8-bit RGB picture");
         Self { width, height, rgb: target.into_vec() }
     }
 
@@ -252,6 +273,19 @@ impl Picture {
         }
         Self { width, height, rgb }
     }
+}
+
+/// A part of a picture, whose borders may lie between pixels.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PixelArea {
+    /// Its left border, in pixels from the picture's.
+    pub x: f64,
+    /// Its top border.
+    pub y: f64,
+    /// Its width.
+    pub width: f64,
+    /// Its height.
+    pub height: f64,
 }
 
 impl fmt::Debug for Picture {

@@ -196,6 +196,11 @@ pub enum RasterError {
 }
 
 impl RasterError {
+    /// Whether the input is to blame, not the system or the disk.
+    pub fn is_bad_input(&self) -> bool {
+        !matches!(self, Self::Io { .. } | Self::Write(_))
+    }
+
     /// What the TIFF library says about a file, in our words.
     pub(super) fn from_tiff(path: &Path, error: TiffError, limit: u64) -> Self {
         let path = path.to_owned();

@@ -5,6 +5,7 @@
 //! | [`pixels`] | how close are the pixels? RMSE, PSNR, SSIM |
 //! | [`map_classes`] | is water where water is? palette, class of each pixel, intersection over union |
 //! | [`roads`] | are roads where roads are, give or take two pixels? precision, recall, F1 |
+//! | [`seams`] | does one see where windows were joined? |
 //! | [`diversity`] | how different are several samples of one input? |
 //! | [`summary`] | all of it over a whole set, as a table and as JSON, beside a blank map |
 //!
@@ -33,6 +34,7 @@ pub mod diversity;
 pub mod map_classes;
 pub mod pixels;
 pub mod roads;
+pub mod seams;
 pub mod summary;
 
 #[cfg(test)]
@@ -45,6 +47,7 @@ pub use diversity::mean_pairwise_difference;
 pub use map_classes::{ClassMap, Confusion, MapClass, Palette};
 pub use pixels::{peak_signal_to_noise_ratio, root_mean_square_error, structural_similarity};
 pub use roads::{ROAD_TOLERANCE, RoadMatches};
+pub use seams::seam_ratio;
 pub use summary::{
     ClassSummary, MapScores, MapSummary, Mean, PictureScores, RoadSummary, blank_map, bootstrap_interval,
     comparison_table, median_colour,

@@ -1,12 +1,15 @@
-//! `translate`: a photograph into a map or a map into a photograph.
+//! `translate`: a photograph into a map or a map into a photograph. Pictures are handled here, GeoTIFF in `raster.rs`.
+
+mod raster;
 
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use earthmapper::scene::{Seam, WindowOptions};
 use earthmapper::translator::Translator;
-use earthmapper::windows::{Setting, WindowOptions};
-use earthmapper_geo::Modality;
+use earthmapper::windows::Setting;
 use earthmapper_geo::picture::read_picture;
+use earthmapper_geo::{Modality, Provenance};
 use earthmapper_lab::progress::Progress;
 use serde_json::json;
 
@@ -15,12 +18,14 @@ use crate::settings::{
     provenance, usable_place,
 };
 
-/// Translate a picture: PNG, JPEG or WebP, of any size
+/// Translate a picture (PNG, JPEG or WebP) or a GeoTIFF, of any size
+///
+/// A GeoTIFF becomes a GeoTIFF (COG) of the same size, transform, CRS and no-data areas. Its place and ground resolution are taken from it; a scene at another resolution than the model's is resampled for the model and the result back.
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// The picture.
     input: PathBuf,
-    /// Where the result goes (.png, .jpg or .webp).
+    /// Where the result goes (.png, .jpg or .webp; .tif for a GeoTIFF).
     output: PathBuf,
     /// What to make: map or satellite.
     #[arg(long, value_name = "map|satellite", env = "EARTHMAPPER_TO")]
@@ -28,15 +33,20 @@ pub struct Args {
     /// Results to make, 1 … 1000; several are numbered before the ending.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000), env = "EARTHMAPPER_SAMPLES")]
     samples: u32,
-    /// Resample the picture by this factor first, and the result back after.
-    #[arg(long, default_value_t = 1.0, value_parser = positive::<f64>, env = "EARTHMAPPER_SCALE")]
-    scale: f64,
+    /// Resample the picture by this factor first, and the result back after [default: 1; for a GeoTIFF its ground resolution over the model's].
+    #[arg(long, value_parser = positive::<f64>, env = "EARTHMAPPER_SCALE")]
+    scale: Option<f64>,
+    /// How windows of a large picture are joined: outpaint, blend or crop.
+    #[arg(long, default_value_t, value_name = "outpaint|blend|crop", env = "EARTHMAPPER_SEAM")]
+    seam: Seam,
     /// Also write how undecided the model was, as a grey picture; numbered like the results.
     #[arg(long, value_name = "FILE", env = "EARTHMAPPER_ENTROPY")]
     entropy: Option<PathBuf>,
     /// Windows of a large picture at once.
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=4096), env = "EARTHMAPPER_BATCH_SIZE")]
     batch_size: u32,
+    #[command(flatten)]
+    raster: raster::RasterArgs,
     #[command(flatten)]
     place: PlaceArgs,
     #[command(flatten)]
@@ -48,6 +58,11 @@ pub struct Args {
 }
 
 pub fn run(args: Args, output: &Output) -> Result<()> {
+    if raster::is_raster(&args.input) {
+        return raster::run(args, output);
+    }
+    args.raster.check_unused(&args.input)?;
+    let scale = args.scale.unwrap_or(1.0);
     let names = |path: &PathBuf| -> Vec<PathBuf> {
         (0..args.samples).map(|sample| numbered(path, sample, args.samples)).collect()
     };
@@ -61,7 +76,7 @@ pub fn run(args: Args, output: &Output) -> Result<()> {
     check_modality(&model, args.to)?;
     check_modality(&model, args.to.other())?;
     let place = usable_place(&model, place);
-    let scaled = |length: u32| (f64::from(length) * args.scale).round().max(1.0) as u64;
+    let scaled = |length: u32| (f64::from(length) * scale).round().max(1.0) as u64;
     args.files.check_size(&model, (scaled(width), scaled(height)), [])?;
     args.files.check_size(&model, (width.into(), height.into()), &paths)?;
     let options = args.generation.options(model.generation.towards(args.to))?;
@@ -75,8 +90,9 @@ pub fn run(args: Args, output: &Output) -> Result<()> {
     let setting = Setting { place, seed: args.generation.seed, options: &options };
     let windows = WindowOptions {
         batch_size: args.batch_size as usize,
-        scale: args.scale,
+        scale,
         samples: args.samples as usize,
+        seam: args.seam,
     };
     let mut progress =
         Progress::start(output.progress(), "windows", 0, count as u64 * u64::from(args.samples));
@@ -89,15 +105,23 @@ pub fn run(args: Args, output: &Output) -> Result<()> {
 
     let task = format!("{} → {}", args.to.other(), args.to);
     let mut provenance = provenance(&model, &task, args.generation.seed, Some(&args.input), place, &options);
-    if args.scale != 1.0 {
-        provenance.extra.insert("scale".into(), args.scale.to_string());
-    }
+    args.note(&mut provenance, scale);
     let pictures = results.iter().map(|result| Content::Colour(&result.picture));
     let greys = results.iter().map(|result| Content::Grey(width, height, &result.uncertainty));
     let written = paths.iter().zip(pictures.chain(greys));
     let written: Vec<Written> = written.map(|(path, content)| Written { path, content }).collect();
     args.files.write(&written, &provenance)?;
     output.outputs(&paths, false, facts)
+}
+
+impl Args {
+    /// Puts how the picture was cut into windows into its label.
+    fn note(&self, provenance: &mut Provenance, scale: f64) {
+        provenance.extra.insert("seam".into(), self.seam.to_string());
+        if scale != 1.0 {
+            provenance.extra.insert("scale".into(), scale.to_string());
+        }
+    }
 }
 
 /// `name.png` for a single result, else `name-1.png`, `name-2.png` …

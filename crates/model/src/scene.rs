@@ -1,0 +1,507 @@
+//! Translation of pictures of any size, window by window, from the top row to the bottom one (PAPER section 8).
+//!
+//! [`Translator::translate_scene`] holds one row of windows in memory, whatever the height; where the pixels come from
+//! and go to is a [`Scene`]. [`Translator::translate`] is the same for pictures that are in memory anyway.
+
+use std::ops::Range;
+
+use earthmapper_geo::picture::{Mask, Picture, PixelArea};
+use earthmapper_geo::{Modality, Place};
+
+use crate::canvas::{Canvas, Fade};
+use crate::pictures::to_tensor;
+use crate::rows::RowResampler;
+use crate::sampler::derive_seed;
+use crate::tokenizer::Encoding;
+use crate::translator::{Condition, GenerationError, Known, Translator};
+use crate::windows::{Setting, filled_with_mean, padded, window_seed};
+
+/// How windows are joined.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Seam {
+    /// Windows are cross-faded where they overlap: no edge, but what differs between them shows double.
+    #[default]
+    Blend,
+    /// Tokens of the neighbours that are made already are forced in the overlap, so that structure goes on and nothing
+    /// shows double; then cross-faded. A row of windows is made in two or three passes, each window of a pass
+    /// knowing those above and those of the passes before.
+    Outpaint,
+    /// Windows are made apart and cut in the middle of the overlap: fast, and edges show.
+    Crop,
+}
+
+impl std::str::FromStr for Seam {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "blend" => Ok(Self::Blend),
+            "outpaint" => Ok(Self::Outpaint),
+            "crop" => Ok(Self::Crop),
+            _ => Err("must be outpaint, blend or crop".into()),
+        }
+    }
+}
+
+impl std::fmt::Display for Seam {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(match self {
+            Self::Blend => "blend",
+            Self::Outpaint => "outpaint",
+            Self::Crop => "crop",
+        })
+    }
+}
+
+/// How a picture is cut into windows.
+#[derive(Clone, Copy, Debug)]
+pub struct WindowOptions {
+    /// Windows at once.
+    pub batch_size: usize,
+    /// The picture is resampled by this factor (above 0) before, and the result back after: for pictures at another
+    /// ground resolution than the model's. The metres per pixel of the place are those before resampling.
+    pub scale: f64,
+    /// Results per picture.
+    pub samples: usize,
+    /// How windows are joined.
+    pub seam: Seam,
+}
+
+impl Default for WindowOptions {
+    fn default() -> Self {
+        Self { batch_size: 4, scale: 1.0, samples: 1, seam: Seam::default() }
+    }
+}
+
+/// Rows of a result, from the left border to the right one.
+pub struct SceneRows {
+    /// Which sample of the scene.
+    pub sample: usize,
+    /// The first row.
+    pub top: u32,
+    /// The rows.
+    pub picture: Picture,
+    /// How undecided the model was: 0 certain … 255 no idea (token entropy over ln V), as a grey picture.
+    pub uncertainty: Picture,
+}
+
+/// Where the pixels of a large picture come from and where those of the results go.
+pub trait Scene {
+    /// What can go wrong with them.
+    type Error: From<GenerationError>;
+
+    /// Width and height in pixels, both above zero.
+    fn size(&self) -> (u32, u32);
+
+    /// A part of the source, all inside; with a mask of where there is no data, if there is such.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn read(
+        &mut self,
+        corner: (u32, u32),
+        width: u32,
+        height: u32,
+    ) -> Result<(Picture, Option<Mask>), Self::Error>;
+
+    /// The place of a position in pixels, told to the model; `None` when it is not to be told.
+    ///
+    /// # Errors
+    /// When it should be known and cannot be computed.
+    fn place(&self, x: f64, y: f64) -> Result<Option<Place>, Self::Error>;
+
+    /// Takes finished rows; those of one sample come from the top to the bottom without gaps.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    fn write(&mut self, rows: SceneRows) -> Result<(), Self::Error>;
+
+    /// Is told windows done and windows in all.
+    ///
+    /// # Errors
+    /// To stop.
+    fn progress(&mut self, done: usize, all: usize) -> Result<(), Self::Error>;
+}
+
+/// A translated picture.
+#[derive(Clone, Debug)]
+pub struct Translated {
+    /// The picture, of the source's size.
+    pub picture: Picture,
+    /// How undecided the model was: 0 certain … 255 no idea (token entropy over ln V), of the same size.
+    pub uncertainty: Vec<u8>,
+}
+
+impl Translator<'_> {
+    /// Translates a scene of any size toward `to`.
+    ///
+    /// A scene of the model's side is one window; a larger one is cut into overlapping windows, joined as
+    /// [`WindowOptions::seam`] says; a smaller one is continued at its edges and cut back. Window (x, y) of sample s
+    /// depends on the seed, x, y, s and, with [`Seam::Outpaint`], on its neighbours; not on the batch size. Every window
+    /// is encoded once, however many samples there are. `setting.place` is not looked at: the scene knows. Windows without
+    /// any data are left black.
+    ///
+    /// In memory are about `2 · side` rows of the scene at the model's scale, per sample.
+    ///
+    /// # Errors
+    /// The scene's, and as [`Translator::run`].
+    pub fn translate_scene<S: Scene>(
+        &self,
+        scene: &mut S,
+        to: Modality,
+        setting: &Setting,
+        windows: &WindowOptions,
+    ) -> Result<(), S::Error> {
+        let grid = self.grid(scene.size(), windows.scale);
+        let mut canvases: Vec<Canvas> =
+            (0..windows.samples).map(|_| Canvas::new(grid.working.0.max(grid.side), grid.side)).collect();
+        let mut resamplers: Vec<RowResampler> =
+            (0..windows.samples).map(|_| RowResampler::new(grid.working, grid.scene)).collect();
+        let all = grid.columns.len() * grid.rows.len() * windows.samples;
+        let mut done = 0;
+        for (row, &y) in grid.rows.iter().enumerate() {
+            let sources = self.sources(scene, &grid, y, windows.batch_size.max(1))?;
+            let passes = match windows.seam {
+                Seam::Outpaint => grid.passes(),
+                Seam::Blend | Seam::Crop => 1,
+            };
+            for pass in 0..passes {
+                let columns = || (pass..grid.columns.len()).step_by(passes);
+                let jobs: Vec<(usize, usize)> = (0..windows.samples)
+                    .flat_map(|sample| columns().map(move |column| (sample, column)))
+                    .collect();
+                for jobs in jobs.chunks(windows.batch_size.max(1)) {
+                    let seen: Vec<Job> = jobs
+                        .iter()
+                        .filter_map(|&(sample, column)| {
+                            let source = sources[column].as_ref()?;
+                            Some(Job { sample, column, row, source })
+                        })
+                        .collect();
+                    self.join(&grid, &seen, &mut canvases, to, setting, windows.seam)?;
+                    done += jobs.len();
+                    scene.progress(done, all)?;
+                }
+            }
+            let next = grid.rows.get(row + 1).copied();
+            let finished = next.unwrap_or(grid.working.1) - y;
+            for (sample, (canvas, resampler)) in canvases.iter_mut().zip(&mut resamplers).enumerate() {
+                let (picture, uncertainty) = canvas.take(finished);
+                let width = grid.working.0;
+                let cut = |picture: Picture| picture.crop(0, 0, width, finished);
+                let rows = resampler.push(&cut(picture), &cut(uncertainty), next.is_none());
+                if let Some((top, picture, uncertainty)) = rows {
+                    scene.write(SceneRows { sample, top, picture, uncertainty })?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Translates a picture of any size toward `to`; see [`Translator::translate_scene`]. `progress` is told windows
+    /// done and windows in all.
+    ///
+    /// # Errors
+    /// As [`Translator::run`].
+    pub fn translate(
+        &self,
+        picture: &Picture,
+        to: Modality,
+        setting: &Setting,
+        windows: &WindowOptions,
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<Vec<Translated>, GenerationError> {
+        let (width, height) = (picture.width(), picture.height());
+        let blank = Translated { picture: Picture::filled(width, height, [0; 3]), uncertainty: Vec::new() };
+        let results = vec![blank; windows.samples];
+        let mut scene = InMemory { source: picture, place: setting.place, results, progress };
+        self.translate_scene(&mut scene, to, setting, windows)?;
+        Ok(scene.results)
+    }
+
+    /// Where joins could show along a side of `length` pixels: the middles of the overlaps, the first pixels of windows,
+    /// and those behind their ends.
+    pub fn borders(&self, length: u32) -> [Vec<u32>; 3] {
+        let starts = self.starts(length);
+        let of = |border: &dyn Fn(u32, u32) -> u32| -> Vec<u32> {
+            starts.windows(2).map(|pair| border(pair[0], pair[1])).collect()
+        };
+        let side = self.side();
+        [of(&|start, next| middle(start, next, side)), of(&|_, next| next), of(&|start, _| start + side)]
+    }
+
+    fn grid(&self, scene: (u32, u32), scale: f64) -> Grid {
+        let scaled = |length: u32| ((f64::from(length) * scale).round() as u32).max(1);
+        let working = (scaled(scene.0), scaled(scene.1));
+        let (columns, rows) = (self.starts(working.0), self.starts(working.1));
+        Grid { side: self.side(), scene, working, columns, rows }
+    }
+
+    /// Reads and encodes a row of windows; `None` where there is no data at all.
+    fn sources<S: Scene>(
+        &self,
+        scene: &mut S,
+        grid: &Grid,
+        y: u32,
+        batch_size: usize,
+    ) -> Result<Vec<Option<Source>>, S::Error> {
+        let mut sources = Vec::with_capacity(grid.columns.len());
+        for columns in grid.columns.chunks(batch_size) {
+            let mut pictures = Vec::new();
+            let mut places = Vec::new();
+            for &x in columns {
+                let picture = grid.read(scene, (x, y))?;
+                places.push(match &picture {
+                    Some(_) => Some(grid.place(scene, (x, y))?),
+                    None => None,
+                });
+                pictures.extend(picture);
+            }
+            let mut encoded = match pictures.is_empty() {
+                true => Vec::new(),
+                false => self.encode(&pictures),
+            }
+            .into_iter();
+            let source = |place: Option<Option<Place>>| {
+                place.map(|place| Source { place, encoding: encoded.next().expect("one per picture") })
+            };
+            sources.extend(places.into_iter().map(source));
+        }
+        Ok(sources)
+    }
+
+    /// Makes some windows and lays them on their canvases.
+    fn join(
+        &self,
+        grid: &Grid,
+        jobs: &[Job],
+        canvases: &mut [Canvas],
+        to: Modality,
+        setting: &Setting,
+        seam: Seam,
+    ) -> Result<(), GenerationError> {
+        if jobs.is_empty() {
+            return Ok(());
+        }
+        let side = grid.side;
+        let corner = |job: &Job| (grid.columns[job.column], grid.rows[job.row]);
+        let before: Vec<Option<(Picture, Mask)>> = jobs
+            .iter()
+            .map(|job| (seam == Seam::Outpaint).then(|| canvases[job.sample].window(corner(job), side)))
+            .collect();
+        let conditions: Vec<Condition> = jobs
+            .iter()
+            .zip(&before)
+            .map(|(job, before)| self.condition(job.source, before.as_ref(), to))
+            .collect();
+        let seeds: Vec<u64> =
+            jobs.iter().map(|job| window_seed(sample_seed(setting.seed, job.sample), corner(job))).collect();
+        let made = self.run(&conditions, &seeds, setting.options, &mut |_| {})?.remove(0);
+        let pictures = self.decode(made.reconstruction);
+        for (i, job) in jobs.iter().enumerate() {
+            let (canvas, picture, uncertainty) =
+                (&mut canvases[job.sample], &pictures[i], &made.uncertainty[i]);
+            let fade = match seam {
+                Seam::Blend | Seam::Outpaint => Fade::cosine(side),
+                Seam::Crop => Fade::cropped(
+                    side,
+                    &own(&grid.columns, job.column, side),
+                    &own(&grid.rows, job.row, side),
+                ),
+            };
+            canvas.add(corner(job), picture, uncertainty, &fade);
+        }
+        Ok(())
+    }
+
+    /// What is known of a window: its source and, with outpainting, what neighbours made of it.
+    fn condition(&self, source: &Source, before: Option<&(Picture, Mask)>, to: Modality) -> Condition {
+        let model = self.model();
+        let mut condition = Condition::translation(model, source.encoding.clone(), to, source.place);
+        if let Some((picture, open)) = before
+            && open.holes().contains(&false)
+        {
+            let filled = filled_with_mean(picture, open);
+            let features = model.tokenizer.features(to_tensor(&[filled], &model.device()));
+            let target = model.transformer.index_of(to).expect("a translation's target");
+            condition.known[target] = Known::Part { features, hole: open.clone() };
+        }
+        condition
+    }
+}
+
+/// The windows of a scene, in pixels at the model's scale.
+struct Grid {
+    side: u32,
+    scene: (u32, u32),
+    working: (u32, u32),
+    columns: Vec<u32>,
+    rows: Vec<u32>,
+}
+
+impl Grid {
+    /// In how many passes a row is made so that no two windows of a pass overlap: then neither waits for the other.
+    fn passes(&self) -> usize {
+        let apart = |passes: &usize| {
+            let pairs = self.columns.iter().zip(self.columns.iter().skip(*passes));
+            pairs.into_iter().all(|(a, b)| b - a >= self.side)
+        };
+        (1..).find(apart).expect("in as many passes as windows")
+    }
+
+    /// Pixels of the scene per pixel of the model's.
+    fn factors(&self) -> (f64, f64) {
+        let factor = |scene: u32, working: u32| f64::from(scene) / f64::from(working);
+        (factor(self.scene.0, self.working.0), factor(self.scene.1, self.working.1))
+    }
+
+    /// A window of the source at the model's scale; `None` where there is no data at all.
+    fn read<S: Scene>(&self, scene: &mut S, corner: (u32, u32)) -> Result<Option<Picture>, S::Error> {
+        let (width, height) = (self.working.0.min(self.side), self.working.1.min(self.side));
+        let (across, down) = self.factors();
+        let (x, left, covered_x) = covered(corner.0, width, across, self.scene.0);
+        let (y, top, covered_y) = covered(corner.1, height, down, self.scene.1);
+        let (picture, mask) = scene.read((x, y), covered_x, covered_y)?;
+        let picture = match &mask {
+            Some(mask) if !mask.holes().contains(&false) => return Ok(None),
+            Some(mask) if mask.holes().contains(&true) => filled_with_mean(&picture, mask),
+            _ => picture,
+        };
+        let area =
+            PixelArea { x: left, y: top, width: f64::from(width) * across, height: f64::from(height) * down };
+        let picture = picture.resampled(area, width, height);
+        Ok(Some(padded(&picture, self.side)))
+    }
+
+    /// The place of a window's middle, with metres per pixel at the model's scale.
+    fn place<S: Scene>(&self, scene: &S, corner: (u32, u32)) -> Result<Option<Place>, S::Error> {
+        let (across, down) = self.factors();
+        let middle = |start: u32, length: u32, factor: f64| {
+            (f64::from(start) + f64::from(length.min(self.side)) / 2.0) * factor
+        };
+        let place =
+            scene.place(middle(corner.0, self.working.0, across), middle(corner.1, self.working.1, down))?;
+        Ok(place.map(|place| {
+            let metres = place.metres_per_pixel().map(|metres| metres * (across * down).sqrt());
+            Place::new(place.position(), metres).unwrap_or(place)
+        }))
+    }
+}
+
+/// The pixels of the scene that `length` pixels of the model's from `start` on need: the first, how far inside them the
+/// first of the model's begins, and how many. One more at each side than covered, and as many as a filter reaches.
+fn covered(start: u32, length: u32, factor: f64, whole: u32) -> (u32, f64, u32) {
+    let reach = match factor == 1.0 {
+        true => 0.0,
+        false => 2.0 * factor.max(1.0) + 1.0,
+    };
+    let (low, high) = (f64::from(start) * factor, f64::from(start + length) * factor);
+    let first = (low - reach).floor().max(0.0) as u32;
+    let end = ((high + reach).ceil() as u32).min(whole);
+    (first, low - f64::from(first), end - first)
+}
+
+/// The part of window `index` that is nearer to its middle than to its neighbours' middles.
+fn own(starts: &[u32], index: usize, side: u32) -> Range<u32> {
+    let start = starts[index];
+    let from = match index {
+        0 => 0,
+        _ => middle(starts[index - 1], start, side) - start,
+    };
+    let to = starts.get(index + 1).map_or(side, |&next| middle(start, next, side) - start);
+    from..to
+}
+
+/// The middle of the overlap of two windows.
+fn middle(start: u32, next: u32, side: u32) -> u32 {
+    (start + side + next) / 2
+}
+
+/// Seed of sample `sample` of a picture: the picture's own for the first.
+fn sample_seed(seed: u64, sample: usize) -> u64 {
+    if sample == 0 { seed } else { derive_seed(seed, &[sample as u64]) }
+}
+
+/// A window of the source.
+struct Source {
+    place: Option<Place>,
+    encoding: Encoding,
+}
+
+/// A window to be made.
+struct Job<'a> {
+    sample: usize,
+    column: usize,
+    row: usize,
+    source: &'a Source,
+}
+
+/// A scene that is in memory anyway.
+struct InMemory<'a> {
+    source: &'a Picture,
+    place: Option<Place>,
+    results: Vec<Translated>,
+    progress: &'a mut dyn FnMut(usize, usize),
+}
+
+impl Scene for InMemory<'_> {
+    type Error = GenerationError;
+
+    fn size(&self) -> (u32, u32) {
+        (self.source.width(), self.source.height())
+    }
+
+    fn read(
+        &mut self,
+        corner: (u32, u32),
+        width: u32,
+        height: u32,
+    ) -> Result<(Picture, Option<Mask>), GenerationError> {
+        Ok((self.source.crop(corner.0, corner.1, width, height), None))
+    }
+
+    fn place(&self, _: f64, _: f64) -> Result<Option<Place>, GenerationError> {
+        Ok(self.place)
+    }
+
+    fn write(&mut self, rows: SceneRows) -> Result<(), GenerationError> {
+        let result = &mut self.results[rows.sample];
+        result.picture.paste(&rows.picture, 0, rows.top);
+        result.uncertainty.extend(rows.uncertainty.rgb().iter().step_by(3));
+        Ok(())
+    }
+
+    fn progress(&mut self, done: usize, all: usize) -> Result<(), GenerationError> {
+        (self.progress)(done, all);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::windows::starts;
+
+    #[test]
+    fn cropped_windows_own_every_pixel_once() {
+        for length in [256, 300, 600, 1000] {
+            let starts = starts(length, 256, 16);
+            let mut at = 0;
+            for (index, start) in starts.iter().enumerate() {
+                let own = own(&starts, index, 256);
+                assert_eq!(start + own.start, at);
+                at = start + own.end;
+            }
+            assert_eq!(at, length);
+        }
+    }
+
+    #[test]
+    fn what_a_window_needs_is_inside_the_scene() {
+        assert_eq!(covered(100, 256, 1.0, 400), (100, 0.0, 256));
+        let (first, inside, count) = covered(0, 256, 0.4, 200);
+        assert_eq!((first, inside, count), (0, 0.0, 106));
+        let (first, inside, count) = covered(44, 256, 2.0, 600);
+        assert_eq!((first, inside, count), (83, 5.0, 517));
+    }
+}
