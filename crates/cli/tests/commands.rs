@@ -6,6 +6,7 @@ use earthmapper_geo::raster::{
     AffineTransform, GeoReference, PixelWindow, RasterLimits, RasterOptions, RasterReader, RasterWriter,
     Stretch, Validity,
 };
+use earthmapper_geo::store::open_tiles;
 use earthmapper_geo::{Mask, Picture, PictureLimits, read_picture, read_provenance};
 use support::{SIDE, Workshop};
 
@@ -320,7 +321,8 @@ fn tiles_are_translated_and_a_run_goes_on() {
         workshop.picture(&file, 2 * SIDE, 2 * SIDE);
     }
     let tile = |output: &str, more: &str| {
-        let finished = workshop.run(&format!("-q tile tiles {output} --to map --model model --json {more}"));
+        let finished =
+            workshop.run(&format!("-q tile tiles {output} --to map --force --model model --json {more}"));
         (finished.code, finished)
     };
     let (code, dry) = tile("out/dry", "--dry-run");
@@ -346,6 +348,25 @@ fn tiles_are_translated_and_a_run_goes_on() {
     }
     let (_, resumed) = tile("out/all", "--resume");
     assert_eq!((resumed.json()["tiles"].as_u64(), resumed.json()["made"].as_u64()), (Some(4), Some(1)));
+
+    // Borders of tiles are no borders of what is made: a block made whole and in two parts is the same.
+    let (_, west) = tile("out/west", "--bbox -165.8,-85,-163.3,85 --min-zoom 7 --max-zoom 7");
+    assert_eq!(west.json()["made"].as_u64(), Some(2), "{}", west.stdout);
+    for name in ["7/5/3.png", "7/5/4.png"] {
+        assert!(bytes(&format!("out/west/{name}")) == bytes(&format!("out/all/{name}")), "{name}");
+    }
+    assert!(
+        tile("out/apart", "--seam crop").0 == 0 && bytes("out/apart/7/5/4.png") != bytes("out/all/7/5/4.png")
+    );
+
+    // Lower zooms out of the deepest one.
+    let (code, lower) = tile("out/lower.mbtiles", "--lower-zooms downsample --min-zoom 5");
+    assert_eq!((code, lower.json()["made"].as_u64()), (0, Some(4)), "{} {}", lower.stdout, lower.stderr);
+    let lower = open_tiles(workshop.path("out/lower.mbtiles")).unwrap();
+    let names: Vec<String> = lower.tiles().unwrap().iter().map(ToString::to_string).collect();
+    assert_eq!(names, ["5/1/0", "6/2/1", "7/5/3", "8/10/7"]);
+    let refused = workshop.run("-q tile tiles out/none --to map --model model");
+    assert_eq!((refused.code, refused.stderr.contains("--force")), (4, true), "{}", refused.stderr);
 
     // A tile that cannot be read does not cost the others.
     std::fs::write(workshop.path("tiles/7/5/3.png"), &bytes("tiles/7/5/3.png")[..60]).unwrap();

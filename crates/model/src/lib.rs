@@ -11,6 +11,7 @@ pub mod device;
 pub mod geo_embedding;
 pub mod guidance;
 pub mod init;
+pub mod lattice;
 pub mod model;
 pub mod pictures;
 pub mod resample;

@@ -45,11 +45,19 @@ impl Translator<'_> {
         self.starts(width).len() * self.starts(height).len()
     }
 
+    /// Pixels that a token of the finest scale covers.
+    fn cell(&self) -> u32 {
+        (self.side() / self.model().transformer.scales().finest() as u32).max(1)
+    }
+
     /// Starts of the windows along a side of `length` pixels.
     pub(crate) fn starts(&self, length: u32) -> Vec<u32> {
-        let side = self.side();
-        let tokens = self.model().transformer.scales().finest() as u32;
-        starts(length.max(side), side, (side / tokens).max(1))
+        starts(length.max(self.side()), self.side(), self.cell())
+    }
+
+    /// Pixels from window to window on a plane without end.
+    pub(crate) fn step(&self) -> u32 {
+        step(self.side(), self.cell())
     }
 
     /// Pictures of the model's side → their tokens and features, one by one.
@@ -184,14 +192,19 @@ pub(crate) fn window_seed(seed: u64, corner: (u32, u32)) -> u64 {
     derive_seed(seed, &[u64::from(corner.0), u64::from(corner.1)])
 }
 
+/// How far windows of `side` may be apart: a quarter overlaps, and half a token, so that the edges of the tokens of
+/// two neighbours lie as far as can be from each other.
+fn step(side: u32, cell: u32) -> u32 {
+    (side * 3 / 4).saturating_sub(cell / 2).max(1)
+}
+
 /// Starts of windows of `side` that cover `length` ≥ `side`, a quarter overlapping or at most half a token less.
 ///
 /// They are evenly spread, so that no two nearly coincide, but shifted by up to half a token, which covers `cell`
 /// pixels: the edges of the tokens of two neighbours then do not lie on each other, and cross-fading hides them too.
 pub(crate) fn starts(length: u32, side: u32, cell: u32) -> Vec<u32> {
     let last = length - side;
-    let step = (side * 3 / 4).saturating_sub(cell / 2).max(1);
-    let count = last.div_ceil(step);
+    let count = last.div_ceil(step(side, cell));
     if count < 2 {
         return (0..=count).map(|i| i * last).collect();
     }

@@ -82,15 +82,7 @@ impl TileReader for FolderReader {
     }
 
     fn read(&self, tile: Tile) -> Result<Option<EncodedTile>, StoreError> {
-        let Some(file) = self.layout.file(tile) else { return Ok(None) };
-        let failed = |cause| unread(&file, cause);
-        let mut bytes = Vec::new();
-        let opened = File::open(&file).map_err(failed)?;
-        opened.take(MAX_TILE_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
-        if bytes.len() as u64 > MAX_TILE_BYTES {
-            return Err(StoreError::TileTooBig { path: self.path.clone(), tile, limit: MAX_TILE_BYTES });
-        }
-        EncodedTile::from_store(&self.path, tile, bytes).map(Some)
+        self.layout.read(tile)
     }
 
     fn contains(&self, tile: Tile) -> Result<bool, StoreError> {
@@ -112,6 +104,19 @@ struct Layout {
 }
 
 impl Layout {
+    /// The picture of a tile, if there is one.
+    fn read(&self, tile: Tile) -> Result<Option<EncodedTile>, StoreError> {
+        let Some(file) = self.file(tile) else { return Ok(None) };
+        let failed = |cause| unread(&file, cause);
+        let mut bytes = Vec::new();
+        let opened = File::open(&file).map_err(failed)?;
+        opened.take(MAX_TILE_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
+        if bytes.len() as u64 > MAX_TILE_BYTES {
+            return Err(StoreError::TileTooBig { path: self.path.clone(), tile, limit: MAX_TILE_BYTES });
+        }
+        EncodedTile::from_store(&self.path, tile, bytes).map(Some)
+    }
+
     fn new(path: &Path) -> Self {
         Self { path: path.to_owned(), endings: ENDINGS.map(str::to_owned).to_vec(), is_tms: false }
     }
@@ -332,6 +337,10 @@ fn continued(path: &Path, wanted: TileFormat) -> Result<Layout, StoreError> {
 }
 
 impl TileWriter for FolderWriter {
+    fn read(&self, tile: Tile) -> Result<Option<EncodedTile>, StoreError> {
+        self.layout.read(tile)
+    }
+
     fn path(&self) -> &Path {
         &self.path
     }

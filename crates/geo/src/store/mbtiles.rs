@@ -440,6 +440,11 @@ fn open_to_write(path: &Path, is_continued: bool) -> rusqlite::Result<Connection
 }
 
 impl TileWriter for MbtilesWriter {
+    fn read(&self, tile: Tile) -> Result<Option<EncodedTile>, StoreError> {
+        let bytes = tile_data(&self.path, &self.connection, tile)?;
+        bytes.map(|bytes| EncodedTile::from_store(&self.path, tile, bytes)).transpose()
+    }
+
     fn path(&self) -> &Path {
         &self.path
     }

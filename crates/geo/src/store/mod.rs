@@ -148,6 +148,14 @@ pub trait TileWriter: Send {
     /// As [`TileReader::tiles`].
     fn tiles(&self) -> Result<Vec<Tile>, StoreError>;
 
+    /// A tile that is there, from now or from before; none when it is not, and always none for PMTiles, which cannot be
+    /// read before they are finished.
+    ///
+    /// # Errors
+    ///
+    /// As [`TileReader::read`].
+    fn read(&self, tile: Tile) -> Result<Option<EncodedTile>, StoreError>;
+
     /// Adds a tile. The order does not matter, but for PMTiles that of [`TileReader::tiles`] is best.
     ///
     /// A picture of another format than the store's is taken as it is: real pyramids hold JPEG under names in `.png`,

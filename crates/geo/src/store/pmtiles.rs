@@ -529,6 +529,10 @@ fn from_pmtiles(path: &Path, error: PmtError) -> StoreError {
 }
 
 impl TileWriter for PmtilesWriter {
+    fn read(&self, _: Tile) -> Result<Option<EncodedTile>, StoreError> {
+        Ok(None)
+    }
+
     fn path(&self) -> &Path {
         &self.path
     }

@@ -1,0 +1,195 @@
+//! Translation of a plane without end, such as the tiles of a web map, in any order.
+//!
+//! Windows lie on a fixed lattice and each depends on its source, the seed and its position only; a part of the plane is
+//! the cross-fade of the windows that touch it. So it comes out the same whichever parts were made before.
+
+use std::collections::HashMap;
+
+use earthmapper_geo::Modality;
+use earthmapper_geo::Place;
+use earthmapper_geo::picture::Picture;
+
+use crate::canvas::Fade;
+use crate::translator::{Condition, GenerationError, GenerationOptions, Translator};
+use crate::windows::window_seed;
+
+/// Windows that are remembered beyond those needed right now.
+const REMEMBERED: usize = 256;
+
+/// Where the pixels of a plane come from.
+pub trait Plane {
+    /// What can go wrong with them.
+    type Error: From<GenerationError>;
+
+    /// The square of `side` pixels whose top left corner lies at (x, y); `None` where there is nothing at all.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn read(&mut self, x: i64, y: i64, side: u32) -> Result<Option<Picture>, Self::Error>;
+
+    /// The place of a position in pixels, told to the model; `None` when it is not to be told.
+    fn place(&self, x: f64, y: f64) -> Option<Place>;
+}
+
+/// A rectangle of a plane, in pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlaneArea {
+    /// Its first column.
+    pub x: i64,
+    /// Its first row.
+    pub y: i64,
+    /// Columns.
+    pub width: u32,
+    /// Rows.
+    pub height: u32,
+}
+
+/// The windows of a plane.
+pub struct Lattice<'a> {
+    translator: Translator<'a>,
+    to: Modality,
+    seed: u64,
+    options: &'a GenerationOptions,
+    batch_size: usize,
+    /// Pixels of the plane that a window covers.
+    span: u32,
+    /// Pixels of the plane from window to window.
+    step: i64,
+    fade: Vec<f32>,
+    made: HashMap<(i64, i64), Window>,
+    /// Counts calls, to know which windows were not needed for long.
+    now: u64,
+}
+
+struct Window {
+    /// None where the source has nothing.
+    picture: Option<Picture>,
+    needed: u64,
+}
+
+impl<'a> Lattice<'a> {
+    /// A lattice for a plane whose pixels are `2^doublings` times as large as the model's: each is resampled by that for
+    /// the model and the result back. `seed` is that of the plane.
+    pub fn new(
+        translator: Translator<'a>,
+        to: Modality,
+        (seed, options): (u64, &'a GenerationOptions),
+        doublings: i32,
+        batch_size: usize,
+    ) -> Self {
+        let side = f64::from(translator.side());
+        let across = |pixels: f64| ((pixels / 2f64.powi(doublings)).floor() as u32).max(1);
+        let (span, step) = (across(side), across(f64::from(translator.step())));
+        let fade = Fade::cosine(span).columns;
+        let batch_size = batch_size.max(1);
+        let made = HashMap::new();
+        Self { translator, to, seed, options, batch_size, span, step: i64::from(step), fade, made, now: 0 }
+    }
+
+    /// Makes the windows that some parts need and are not remembered.
+    ///
+    /// # Errors
+    /// The plane's, and as [`Translator::run`].
+    pub fn prepare<P: Plane>(&mut self, plane: &mut P, areas: &[PlaneArea]) -> Result<(), P::Error> {
+        self.now += 1;
+        let mut open = Vec::new();
+        let needed: Vec<(i64, i64)> = areas.iter().flat_map(|area| self.corners(*area)).collect();
+        for corner in needed {
+            match self.made.get_mut(&corner) {
+                Some(window) => window.needed = self.now,
+                None if open.contains(&corner) => {}
+                None => open.push(corner),
+            }
+        }
+        for corners in open.chunks(self.batch_size) {
+            self.make(plane, corners)?;
+        }
+        if self.made.len() > open.len() + REMEMBERED {
+            let mut ages: Vec<u64> = self.made.values().map(|window| window.needed).collect();
+            ages.sort_unstable();
+            let oldest = ages[ages.len() - REMEMBERED].min(self.now);
+            self.made.retain(|_, window| window.needed >= oldest);
+        }
+        Ok(())
+    }
+
+    /// A part of the plane, black where the source has nothing.
+    ///
+    /// # Panics
+    /// When it was not among those [prepared](Self::prepare) last.
+    pub fn picture(&self, area: PlaneArea) -> Picture {
+        let (width, height) = (area.width as usize, area.height as usize);
+        let mut sums = vec![[0.0f32; 4]; width * height];
+        for corner in self.corners(area) {
+            let window = self.made.get(&corner).expect("a prepared part");
+            let Some(picture) = &window.picture else { continue };
+            let span = i64::from(self.span);
+            let pixels = picture.rgb().as_chunks::<3>().0;
+            for y in area.y.max(corner.1)..(area.y + i64::from(area.height)).min(corner.1 + span) {
+                for x in area.x.max(corner.0)..(area.x + i64::from(area.width)).min(corner.0 + span) {
+                    let (column, row) = ((x - corner.0) as usize, (y - corner.1) as usize);
+                    let weight = self.fade[column] * self.fade[row];
+                    let [r, g, b] = pixels[row * self.span as usize + column].map(f32::from);
+                    let sum = &mut sums[(y - area.y) as usize * width + (x - area.x) as usize];
+                    sum.iter_mut().zip([r, g, b, 1.0]).for_each(|(sum, value)| *sum += weight * value);
+                }
+            }
+        }
+        let byte = |sum: f32, weight: f32| (sum / weight.max(f32::MIN_POSITIVE)).round() as u8;
+        let rgb = sums.iter().flat_map(|&[r, g, b, weight]| [r, g, b].map(|sum| byte(sum, weight)));
+        Picture::new(area.width, area.height, rgb.collect()).expect("three bytes a pixel")
+    }
+
+    /// Top left corners of the windows that touch a part, row by row.
+    fn corners(&self, area: PlaneArea) -> Vec<(i64, i64)> {
+        let along = |start: i64, length: u32| {
+            let first = (start - i64::from(self.span)).div_euclid(self.step) + 1;
+            let last = (start + i64::from(length) - 1).div_euclid(self.step);
+            first..=last
+        };
+        let columns = along(area.x, area.width);
+        along(area.y, area.height)
+            .flat_map(|row| columns.clone().map(move |column| (column, row)))
+            .map(|(column, row)| (column * self.step, row * self.step))
+            .collect()
+    }
+
+    fn make<P: Plane>(&mut self, plane: &mut P, corners: &[(i64, i64)]) -> Result<(), P::Error> {
+        let side = self.translator.side();
+        let mut seen = Vec::new();
+        let mut pictures = Vec::new();
+        for &corner in corners {
+            match plane.read(corner.0, corner.1, self.span)? {
+                Some(picture) => {
+                    seen.push(corner);
+                    pictures.push(picture.resized(side, side));
+                }
+                None => {
+                    self.made.insert(corner, Window { picture: None, needed: self.now });
+                }
+            }
+        }
+        if seen.is_empty() {
+            return Ok(());
+        }
+        let half = f64::from(self.span) / 2.0;
+        let conditions: Vec<Condition> = self
+            .translator
+            .encode(&pictures)
+            .into_iter()
+            .zip(&seen)
+            .map(|(encoding, corner)| {
+                let place = plane.place(corner.0 as f64 + half, corner.1 as f64 + half);
+                Condition::translation(self.translator.model(), encoding, self.to, place)
+            })
+            .collect();
+        let seeds: Vec<u64> =
+            seen.iter().map(|&(x, y)| window_seed(self.seed, (x as u32, y as u32))).collect();
+        let made = self.translator.run(&conditions, &seeds, self.options, &mut |_| {})?.remove(0);
+        for (corner, picture) in seen.into_iter().zip(self.translator.decode(made.reconstruction)) {
+            let picture = Some(picture.resized(self.span, self.span));
+            self.made.insert(corner, Window { picture, needed: self.now });
+        }
+        Ok(())
+    }
+}
