@@ -21,7 +21,7 @@ const FARTHEST: f64 = (1_u64 << 50) as f64;
 /// A rectangle of whole tiles, in pixels of the world.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Frame {
-    /// Pixels from 180° west and from the northern edge to the upper left corner; negative to the west of the world.
+    /// Pixels from 180° west and from the northern edge to the upper left corner.
     pub(super) corner: [i64; 2],
     /// Width and height in pixels.
     pub(super) size: [u32; 2],

@@ -121,13 +121,12 @@ impl Renderer {
     /// [`RenderError::Size`] unless the sides are 1 … [`MAX_MAP_SIDE`] and that of a tile 1 … [`MAX_TILE_SIDE`];
     /// [`RenderError::OutsideWorld`] for rows that do not exist; and of the source.
     pub fn render_window(&self, window: MapWindow) -> Result<Picture, RenderError> {
-        let frame = window.frame()?;
+        let (frame, left, top) = window.frame()?;
         let picture = draw::draw(&self.style, self.source.as_ref(), window.zoom, frame)?;
         if frame.size == [window.width, window.height] {
             return Ok(picture);
         }
-        let (left, top) = (window.x - frame.corner[0], window.y as i64 - frame.corner[1]);
-        Ok(picture.crop(left as u32, top as u32, window.width, window.height))
+        Ok(picture.crop(left, top, window.width, window.height))
     }
 
     /// The smallest picture that holds a box, at a zoom with tiles of a side.
@@ -163,8 +162,8 @@ impl MapWindow {
         Ok(Self { zoom, tile_side, x: x as i64, y: y as u64, width, height })
     }
 
-    /// The whole tiles that hold the window.
-    fn frame(&self) -> Result<Frame, RenderError> {
+    /// The whole tiles that hold the window, and where it lies in them.
+    fn frame(&self) -> Result<(Frame, u32, u32), RenderError> {
         let size = |width: u32, height: u32, limit| {
             Err(RenderError::Size { width: width.into(), height: height.into(), limit })
         };
@@ -186,18 +185,14 @@ impl MapWindow {
         }
         // Any window is the same as one that begins in the world.
         let x = self.x.rem_euclid(world);
-        if x != self.x {
-            return Self { x, ..*self }.frame().map(|frame| Frame {
-                corner: [frame.corner[0] - x + self.x, frame.corner[1]],
-                ..frame
-            });
-        }
         let tiles = |start: i64, length: u32| {
             let first = start.div_euclid(side) * side;
             let end = (start + i64::from(length) + side - 1).div_euclid(side) * side;
             (first, (end - first) as u32)
         };
-        let ((left, width), (top, height)) = (tiles(x, self.width), tiles(self.y as i64, self.height));
-        Ok(Frame { corner: [left, top], size: [width, height], tile_side: self.tile_side })
+        let y = self.y as i64;
+        let ((left, width), (top, height)) = (tiles(x, self.width), tiles(y, self.height));
+        let frame = Frame { corner: [left, top], size: [width, height], tile_side: self.tile_side };
+        Ok((frame, (x - left) as u32, (y - top) as u32))
     }
 }

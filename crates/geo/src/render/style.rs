@@ -277,3 +277,58 @@ fn in_words(error: &toml::de::Error, text: &str) -> String {
 fn line_of(text: &str, at: usize) -> usize {
     text.bytes().take(at).filter(|byte| *byte == b'\n').count() + 1
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LINE: &str = "land = \"#ffffff\"\n[[layer]]\nclass = [\"rail\"]\nline = \"#000000\"\n";
+
+    #[test]
+    fn the_built_in_style_draws_every_class() {
+        let style = Style::clean();
+        let drawn = |class: &Class| style.layers.iter().any(|layer| layer.classes.contains(class));
+        let missing: Vec<_> = Class::ALL.into_iter().filter(|class| !drawn(class)).collect();
+        assert_eq!(missing, []);
+        // Nothing shrinks when one comes nearer.
+        assert!((1..=MAX_ZOOM).all(|zoom| style.widest(zoom) >= style.widest(zoom - 1)));
+    }
+
+    #[test]
+    fn widths_go_straight_between_zooms() {
+        let widths = Widths(vec![(10.0, 1.0), (14.0, 3.0), (14.5, 9.0)]);
+        let found = [0, 10, 11, 13, 14, 15, 30].map(|zoom| widths.at(zoom));
+        assert_eq!(found, [1.0, 1.0, 1.5, 2.5, 3.0, 9.0, 9.0]);
+        assert_eq!(Widths(vec![(0.0, 2.0)]).at(7), 2.0);
+    }
+
+    #[test]
+    fn mistakes_name_their_key() {
+        let wrong = |text: &str| Style::parse("my.toml", text).unwrap_err().to_string();
+        let line = |more: &str| wrong(&format!("{LINE}{more}\n"));
+        for (message, part) in [
+            (wrong(""), "missing field `land`"),
+            (wrong("land = \"#ffffff\"\nlnd = 1"), "unknown field `lnd`"),
+            (wrong("land = \"#ffffff\"\nlnd = 1"), "(line 2)"),
+            (wrong("land = \"#fffff\""), "land: \"#fffff\" is no colour; write it as \"#rrggbb\""),
+            (wrong("land = \"#ffffff\"\ntunnel_fade = 2.0"), "tunnel_fade: 2 is outside 0 … 1"),
+            (wrong(&LINE.replace("rail", "monorail")), "unknown variant `monorail`"),
+            (line(""), "layer 1 (rail): give either fill"),
+            (line("width = 1\nfill = \"#000000\""), "layer 1 (rail): give either fill"),
+            (line("width = \"wide\""), "a number of pixels or pairs [zoom, pixels]"),
+            (line("width = 1000"), "layer 1 (rail): width: [0, 1000] is no width; use 0 … 256 pixels"),
+            (line("width = nan"), "is no width"),
+            (line("width = []"), "layer 1 (rail): width: write pairs [zoom, pixels] with rising zooms"),
+            (line("width = [[3, 1], [2, 1]]"), "rising zooms"),
+            (line("width = 1\ncasing = \"#000000\""), "casing and casing_width go together"),
+            (line("width = 1\ndash = [0.0, 1.0]"), "layer 1 (rail): dash: write two lengths"),
+            (line("width = 1\nzoom = [9, 3]"), "layer 1 (rail): zoom: write the lower before the higher"),
+            (line("width = 1\ncasing = \"red\"\ncasing_width = 1"), "layer 1 (rail): casing: \"red\" is no colour"),
+        ] {
+            assert!(message.starts_with("my.toml: ") && message.contains(part), "{message}");
+            assert!(!message.contains('\n'), "{message}");
+        }
+        let missing = Style::read("/nowhere/style.toml").unwrap_err();
+        assert!(missing.to_string().starts_with("/nowhere/style.toml: cannot be read"), "{missing}");
+    }
+}

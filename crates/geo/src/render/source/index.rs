@@ -30,7 +30,9 @@ impl FeatureIndex {
 
     pub(super) fn visit(&self, window: &WorldBox, visitor: &mut dyn FnMut(&Feature, f64)) {
         let Some(places) = &self.places else { return };
-        for worlds in [-1.0, 0.0, 1.0] {
+        // Features may reach a world beyond either side.
+        for worlds in window.min[0].floor() as i64 - 1..=window.max[0].floor() as i64 + 1 {
+            let worlds = worlds as f64;
             let WorldBox { min, max } = window.moved(-worlds);
             for found in places.query_iter(min[0], min[1], max[0], max[1]) {
                 visitor(&self.features[found], worlds);
@@ -108,6 +110,7 @@ mod tests {
         assert_eq!(found(0.0, 0.005), [-1.0]);
         assert_eq!(found(0.995, 1.0), [0.0]);
         assert_eq!(found(-0.005, 0.0), [-1.0]);
+        assert_eq!(found(1.0, 3.0), [0.0, 1.0, 2.0]);
         assert!(found(0.4, 0.6).is_empty());
         FeatureIndex::new(vec![], None).visit(&WorldBox { min: [0.0; 2], max: [1.0; 2] }, &mut |_, _| {});
     }

@@ -39,7 +39,7 @@ pub trait VectorSource: Send + Sync {
     fn bounds(&self) -> Option<BoundingBox>;
 
     /// Shows every feature that may touch a box at a zoom, with the number of worlds that it must be moved to the right
-    /// by to get there: −1, 0 or 1. Copies of a feature may come from several vector tiles. What is shown of the ground
+    /// by to get there. Copies of a feature may come from several vector tiles. What is shown of the ground
     /// that two boxes share must be the same, else tiles would not fit together.
     ///
     /// # Errors
