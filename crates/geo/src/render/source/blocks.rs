@@ -12,7 +12,7 @@ use prost::Message;
 use super::super::error::RenderError;
 
 /// The most bytes of a header and of a block, as the format sets them.
-const MAX_HEADER_BYTES: u32 = 64 << 10;
+const MAX_HEADER_BYTES: u64 = 64 << 10;
 const MAX_BLOCK_BYTES: u64 = 32 << 20;
 
 #[derive(Clone, PartialEq, Message)]
@@ -170,25 +170,32 @@ pub(super) fn visit_blocks(
     let unread = |cause| RenderError::Io { path: path.to_owned(), cause };
     let damaged = |detail: String| RenderError::Damaged { path: path.to_owned(), detail };
     let broken = |error: prost::DecodeError| damaged(error.to_string());
+    let too_short = || damaged("the file ends too early".to_owned());
     let mut file = BufReader::new(File::open(path).map_err(unread)?);
     let mut is_first = true;
     loop {
         let length = exactly(&mut file, 4).map_err(unread)?;
         let Ok(length) = <[u8; 4]>::try_from(length.as_slice()) else {
             let is_whole = length.is_empty() && !is_first;
-            return if is_whole { Ok(()) } else { Err(damaged("the file ends too early".to_owned())) };
+            return if is_whole { Ok(()) } else { Err(too_short()) };
         };
-        let length = u32::from_be_bytes(length);
+        let length = u64::from(u32::from_be_bytes(length));
         if length > MAX_HEADER_BYTES {
             return Err(damaged("it does not begin as .osm.pbf does, or a header is too long".to_owned()));
         }
-        let bytes = exactly(&mut file, length.into()).map_err(unread)?;
+        let bytes = exactly(&mut file, length).map_err(unread)?;
+        if (bytes.len() as u64) < length {
+            return Err(too_short());
+        }
         let header = BlobHeader::decode(bytes.as_slice()).map_err(broken)?;
+        if is_first && header.kind != "OSMHeader" {
+            return Err(damaged("it does not begin as .osm.pbf does".to_owned()));
+        }
         let size = u64::try_from(header.size).ok().filter(|size| *size <= MAX_BLOCK_BYTES);
         let size = size.ok_or_else(|| damaged(format!("a block of {} bytes is too large", header.size)))?;
         let bytes = exactly(&mut file, size).map_err(unread)?;
         if (bytes.len() as u64) < size {
-            return Err(damaged("the file ends too early".to_owned()));
+            return Err(too_short());
         }
         let blob = Blob::decode(bytes.as_slice()).map_err(broken)?;
         match header.kind.as_str() {

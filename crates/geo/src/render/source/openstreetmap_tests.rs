@@ -125,6 +125,7 @@ fn broken_files_are_named() {
     assert!(refused(b"").contains("ends too early"));
     assert!(refused(b"<osm></osm>").contains("does not begin as .osm.pbf"));
     assert!(refused(&whole[..whole.len() - 1]).contains("ends too early"));
+    assert!(refused(&[0; 40]).contains("does not begin as .osm.pbf"));
     let history = file(&[("OSMHeader", header("HistoricalInformation"))]);
     assert!(refused(&history).contains("HistoricalInformation, which is not supported; give a plain extract"));
     for length in 0..whole.len() {
@@ -138,8 +139,8 @@ fn broken_files_are_named() {
     for index in 0..block.len() {
         let mut changed = block.clone();
         changed[index] ^= 0x7F;
-        let _ = open(&file(&[("OSMData", changed)]));
+        let _ = open(&file(&[("OSMHeader", header("DenseNodes")), ("OSMData", changed)]));
     }
-    let bomb = file(&[("OSMData", vec![0; 33 << 20])]);
+    let bomb = file(&[("OSMHeader", header("DenseNodes")), ("OSMData", vec![0; 33 << 20])]);
     assert!(refused(&bomb).contains("a block is too large"));
 }
