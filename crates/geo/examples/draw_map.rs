@@ -13,7 +13,9 @@ use earthmapper_geo::{BoundingBox, WriteOptions, write_picture};
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [source, bounds, zoom, output] = arguments.as_slice() else {
-        return Err("give a file of vector data, west,south,east,north, a zoom, and a picture to write".into());
+        return Err(
+            "give a file of vector data, west,south,east,north, a zoom, and a picture to write".into()
+        );
     };
     let renderer = Renderer::new(Style::clean(), open_vectors(source, Some(Class::Building))?);
     let bounds: BoundingBox = bounds.parse()?;

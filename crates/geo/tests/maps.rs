@@ -32,7 +32,8 @@ fn town() -> Renderer {
     let (east, north) = (11.25, 43.77);
     let place = |right: f64, up: f64| json!([east + right * 1e-4, north + up * 1e-4]);
     let mut features = Vec::new();
-    let roads = ["motorway", "trunk_link", "primary", "secondary", "tertiary", "residential", "service", "footway"];
+    let roads =
+        ["motorway", "trunk_link", "primary", "secondary", "tertiary", "residential", "service", "footway"];
     for (index, highway) in roads.iter().enumerate() {
         let up = index as f64 * 60.0 - 240.0;
         let line: Vec<_> = (-40..40)
@@ -44,12 +45,21 @@ fn town() -> Renderer {
         let tunnel = if index % 4 == 0 { "yes" } else { "no" };
         features.push(feature(json!({"highway": highway, "tunnel": tunnel}), "LineString", across));
     }
-    features.push(feature(json!({"railway": "rail"}), "LineString", json!([place(-300.0, -300.0), place(311.0, 290.0)])));
-    features.push(feature(json!({"waterway": "river"}), "LineString", json!([place(-300.0, 250.0), place(311.0, -290.0)])));
+    features.push(feature(
+        json!({"railway": "rail"}),
+        "LineString",
+        json!([place(-300.0, -300.0), place(311.0, 290.0)]),
+    ));
+    features.push(feature(
+        json!({"waterway": "river"}),
+        "LineString",
+        json!([place(-300.0, 250.0), place(311.0, -290.0)]),
+    ));
     for step in 0..40 {
         let (right, up) = (f64::from(step % 8) * 70.0 - 280.0, f64::from(step / 8) * 90.0 - 200.0);
         let ring = |side: f64| {
-            let corners = [(-side, -side), (side, -side * 0.8), (side * 1.1, side), (-side, side), (-side, -side)];
+            let corners =
+                [(-side, -side), (side, -side * 0.8), (side * 1.1, side), (-side, side), (-side, -side)];
             corners.map(|(x, y)| place(right + x, up + y))
         };
         let class = ["building", "water", "park", "school"][step as usize % 4];
@@ -116,13 +126,22 @@ fn holes_show_the_land() {
 fn lines_go_over_the_antimeridian_and_areas_reach_the_poles() {
     let renderer = renderer(&[
         feature(json!({"class": "motorway"}), "LineString", json!([[170, 0.1], [-170, 0.1]])),
-        feature(json!({"class": "ice"}), "Polygon", json!([[[-180, -90], [180, -90], [180, -80], [-180, -80], [-180, -90]]])),
+        feature(
+            json!({"class": "ice"}),
+            "Polygon",
+            json!([[[-180, -90], [180, -90], [180, -80], [-180, -80], [-180, -90]]]),
+        ),
     ]);
     let land = renderer.style().land();
-    let (east, west) = (renderer.render(tile("5/31/15"), 256).unwrap(), renderer.render(tile("5/0/15"), 256).unwrap());
+    let (east, west) =
+        (renderer.render(tile("5/31/15"), 256).unwrap(), renderer.render(tile("5/0/15"), 256).unwrap());
     assert_ne!(east.pixel(250, 253), land);
     assert_ne!(west.pixel(5, 253), land);
-    assert_eq!(renderer.render(tile("5/16/15"), 256).unwrap(), Picture::filled(256, 256, land), "not the long way round");
+    assert_eq!(
+        renderer.render(tile("5/16/15"), 256).unwrap(),
+        Picture::filled(256, 256, land),
+        "not the long way round"
+    );
     let south = renderer.render(tile("5/7/31"), 256).unwrap();
     assert_ne!(south.pixel(128, 255), land);
     // Windows go on beyond the antimeridian.
@@ -145,7 +164,10 @@ fn impossible_windows_are_refused() {
         (MapWindow { tile_side: 0, ..window }, "use 1 … 2048"),
         (MapWindow { tile_side: 4096, ..window }, "use 1 … 2048"),
         (MapWindow { zoom: 31, ..window }, "zoom 31 is too deep"),
-        (MapWindow { y: 2040, ..window }, "rows 2040 … 2049 reach outside the map of zoom 3; its rows are 0 … 2047"),
+        (
+            MapWindow { y: 2040, ..window },
+            "rows 2040 … 2049 reach outside the map of zoom 3; its rows are 0 … 2047",
+        ),
         (MapWindow { y: u64::MAX, ..window }, "reach outside"),
     ] {
         let message = renderer.render_window(window).unwrap_err().to_string();
@@ -185,7 +207,8 @@ fn pyramids_are_written_stopped_and_continued() {
         let reader = open_tiles(&path).unwrap();
         let tiles = reader.tiles().unwrap();
         assert_eq!(tiles.len() as u64, done.total);
-        contents.push(tiles.iter().map(|tile| reader.read(*tile).unwrap().unwrap().bytes).collect::<Vec<_>>());
+        contents
+            .push(tiles.iter().map(|tile| reader.read(*tile).unwrap().unwrap().bytes).collect::<Vec<_>>());
         let at = tiles[tiles.len() / 2];
         let bytes = reader.read(at).unwrap().unwrap().bytes;
         let picture = decode_picture(&bytes, Path::new("tile"), &PictureLimits::default()).unwrap();
@@ -213,7 +236,8 @@ fn other_files_are_refused() {
     let missing = open_vectors(folder.path().join("none.geojson"), None).err().unwrap();
     assert!(missing.is_bad_input() && missing.to_string().contains("check the name"), "{missing}");
     let pictures = folder.path().join("pictures.pmtiles");
-    let mut writer = create_tiles(&pictures, town().metadata("Pictures", TileFormat::Png), Existing::Refuse).unwrap();
+    let mut writer =
+        create_tiles(&pictures, town().metadata("Pictures", TileFormat::Png), Existing::Refuse).unwrap();
     writer.write(tile("0/0/0"), b"\x89PNG\r\n\x1A\n").unwrap();
     writer.finish().unwrap();
     let error = VectorTiles::open(&pictures).err().unwrap();
@@ -239,9 +263,15 @@ fn florence_fits_together() {
     let attribution = renderer.metadata("Florence", TileFormat::Png).attribution.unwrap();
     assert!(attribution.contains("OpenStreetMap"), "{attribution}");
     // The archive ends at zoom 14: of deeper zooms some blocks lie across its tiles, others inside.
-    for upper_left in
-        ["11/1087/746", "13/4350/2986", "14/8702/5974", "15/17405/11949", "15/17404/11948", "17/69621/47797", "19/278487/191191"]
-    {
+    for upper_left in [
+        "11/1087/746",
+        "13/4350/2986",
+        "14/8702/5974",
+        "15/17405/11949",
+        "15/17404/11948",
+        "17/69621/47797",
+        "19/278487/191191",
+    ] {
         assert_seamless(&renderer, tile(upper_left), 256);
     }
     assert_seamless(&renderer, tile("14/8702/5974"), 512);
@@ -256,8 +286,10 @@ fn kampala_has_its_buildings() {
     let bounds = renderer.source().bounds().unwrap();
     let at = Tile::at(bounds.centre(), 17).unwrap();
     assert_seamless(&renderer, at, 256);
-    let built = |picture: &Picture| picture.rgb().chunks(3).filter(|pixel| *pixel == [0xDC, 0xD6, 0xCB]).count();
-    let found: usize = bounds.tiles(17).unwrap().iter().map(|tile| built(&renderer.render(tile, 256).unwrap())).sum();
+    let built =
+        |picture: &Picture| picture.rgb().chunks(3).filter(|pixel| *pixel == [0xDC, 0xD6, 0xCB]).count();
+    let found: usize =
+        bounds.tiles(17).unwrap().iter().map(|tile| built(&renderer.render(tile, 256).unwrap())).sum();
     assert!(found > 1_000, "{found} pixels of buildings");
 }
 
@@ -275,7 +307,12 @@ fn errors_of_a_source_end_a_pyramid() {
     let renderer = Renderer::new(Style::clean(), open_vectors(&broken, None).unwrap());
     let pyramid = Pyramid { bounds: renderer.source().bounds().unwrap(), zooms: 14..=14, tile_side: 16 };
     let mut writer =
-        create_tiles(folder.path().join("out"), renderer.metadata("Out", TileFormat::Png), Existing::Refuse).unwrap();
-    let error = render_pyramid(&renderer, &pyramid, writer.as_mut(), &mut |_| ControlFlow::Continue(())).unwrap_err();
-    assert!(error.is_bad_input() && matches!(error, RenderError::Store(_) | RenderError::BadTile { .. }), "{error}");
+        create_tiles(folder.path().join("out"), renderer.metadata("Out", TileFormat::Png), Existing::Refuse)
+            .unwrap();
+    let error =
+        render_pyramid(&renderer, &pyramid, writer.as_mut(), &mut |_| ControlFlow::Continue(())).unwrap_err();
+    assert!(
+        error.is_bad_input() && matches!(error, RenderError::Store(_) | RenderError::BadTile { .. }),
+        "{error}"
+    );
 }

@@ -28,7 +28,12 @@ pub(super) fn clip_ring(ring: Vec<Point>, bounds: &WorldBox) -> Vec<Point> {
     if (0..2).all(|axis| around.min[axis] >= bounds.min[axis] && around.max[axis] <= bounds.max[axis]) {
         return ring;
     }
-    let edges = [(0, 1.0, bounds.min[0]), (0, -1.0, -bounds.max[0]), (1, 1.0, bounds.min[1]), (1, -1.0, -bounds.max[1])];
+    let edges = [
+        (0, 1.0, bounds.min[0]),
+        (0, -1.0, -bounds.max[0]),
+        (1, 1.0, bounds.min[1]),
+        (1, -1.0, -bounds.max[1]),
+    ];
     edges.into_iter().fold(ring, |ring, (axis, sign, least)| {
         let depth = |point: &Point| point[axis] * sign - least;
         let mut kept = Vec::with_capacity(ring.len());

@@ -55,10 +55,8 @@ impl Found {
         world: f64,
     ) -> Result<Self, RenderError> {
         let classes = Class::ALL.len();
-        let mut found = Self {
-            areas: (0..classes).map(|_| Vec::new()).collect(),
-            lines: vec![Vec::new(); classes],
-        };
+        let mut found =
+            Self { areas: (0..classes).map(|_| Vec::new()).collect(), lines: vec![Vec::new(); classes] };
         let mut is_seen = vec![false; classes];
         let layers = style.layers.iter().filter(|layer| layer.is_seen(zoom));
         layers.flat_map(|layer| &layer.classes).for_each(|class| is_seen[*class as usize] = true);

@@ -151,12 +151,17 @@ impl MapWindow {
         // A thousandth of a pixel of rounding is no pixel.
         let first = |fraction: f64| (fraction * side + 1e-3).floor();
         let length = |first: f64, end: f64| ((end * side - 1e-3).ceil() - first).max(1.0);
-        let (west, row) = ((bounds.west() + 180.0) / 360.0, |latitude| row_fraction(latitude).clamp(0.0, 1.0));
+        let (west, row) =
+            ((bounds.west() + 180.0) / 360.0, |latitude| row_fraction(latitude).clamp(0.0, 1.0));
         let (x, y) = (first(west), first(row(bounds.north())).min(side - 1.0));
         let width = length(x, west + bounds.width() / 360.0);
         let height = length(y, row(bounds.south()));
         if width.max(height) > f64::from(MAX_MAP_SIDE) {
-            return Err(RenderError::Size { width: width as u64, height: height as u64, limit: MAX_MAP_SIDE });
+            return Err(RenderError::Size {
+                width: width as u64,
+                height: height as u64,
+                limit: MAX_MAP_SIDE,
+            });
         }
         let (width, height) = (width as u32, height as u32);
         Ok(Self { zoom, tile_side, x: x as i64, y: y as u64, width, height })

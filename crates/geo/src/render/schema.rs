@@ -23,7 +23,13 @@ const TABLE: &[Row] = &[
     (ROADS, "kind_detail", &["primary", "primary_link"], Kind::Line, Class::Primary),
     (ROADS, "kind_detail", &["secondary", "secondary_link"], Kind::Line, Class::Secondary),
     (ROADS, "kind_detail", &["tertiary", "tertiary_link"], Kind::Line, Class::Tertiary),
-    (ROADS, "kind_detail", &["residential", "unclassified", "living_street", "road"], Kind::Line, Class::Minor),
+    (
+        ROADS,
+        "kind_detail",
+        &["residential", "unclassified", "living_street", "road"],
+        Kind::Line,
+        Class::Minor,
+    ),
     (ROADS, "kind_detail", &["service"], Kind::Line, Class::Service),
     (ROADS, "kind_detail", &["pedestrian"], Kind::Line, Class::Pedestrian),
     (ROADS, "kind_detail", &["track"], Kind::Line, Class::Track),
@@ -59,7 +65,13 @@ const TABLE: &[Row] = &[
     (GROUND, "kind", &["taxiway", "apron"], Kind::Area, Class::Taxiway),
     (GROUND, "kind", &["aerodrome"], Kind::Area, Class::Airport),
     (GROUND, "kind", &["pedestrian", "square"], Kind::Area, Class::Square),
-    (GROUND, "kind", &["park", "garden", "golf_course", "playground", "recreation_ground"], Kind::Area, Class::Park),
+    (
+        GROUND,
+        "kind",
+        &["park", "garden", "golf_course", "playground", "recreation_ground"],
+        Kind::Area,
+        Class::Park,
+    ),
     (GROUND, "kind", &["dog_park", "allotments", "zoo"], Kind::Area, Class::Park),
     (GROUND, "kind", &["wood", "forest"], Kind::Area, Class::Wood),
     (GROUND, "kind", &["grass", "grassland", "meadow", "scrub", "village_green"], Kind::Area, Class::Grass),
@@ -120,9 +132,9 @@ impl Schema {
             None if self.is_tagged => tags::class(attributes.iter().copied(), kind)?,
             None => return None,
         };
-        let is_ramp = attributes.iter().any(|(key, value)| {
-            matches!((*key, *value), ("ramp", "1" | "yes") | ("is_link", "yes" | "1"))
-        });
+        let is_ramp = attributes
+            .iter()
+            .any(|(key, value)| matches!((*key, *value), ("ramp", "1" | "yes") | ("is_link", "yes" | "1")));
         let class = if is_ramp && class == Class::Motorway { Class::MotorwayLink } else { class };
         let is_hidden = level == Level::Tunnel && matches!(class, Class::River | Class::Stream);
         (!is_hidden).then_some((class, level))

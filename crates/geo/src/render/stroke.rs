@@ -201,12 +201,16 @@ mod tests {
         let once = drawn(&[&there], 3.0, Cap::Round);
         assert!((ink(&drawn(&[&there, &back], 3.0, Cap::Round)) - ink(&once)).abs() < 0.5);
         // A line in many bits, bent both ways and back on itself, has no holes in its middle.
-        let bent: Vec<Point> = (0..60).map(|i| [16.0 + 9.0 * f64::from(i).sin(), 16.0 + 0.1 * f64::from(i)]).collect();
+        let bent: Vec<Point> =
+            (0..60).map(|i| [16.0 + 9.0 * f64::from(i).sin(), 16.0 + 0.1 * f64::from(i)]).collect();
         let picture = drawn(&[&bent, &there, &back], 6.0, Cap::Round);
         for point in &bent {
             assert_eq!(picture.pixel(point[0] as u32, point[1] as u32), [0; 3]);
         }
-        assert_eq!(drawn(&[&[[5.0, 5.0]], &[], &[[5.0, 5.0]; 3]], 6.0, Cap::Round), Picture::filled(32, 32, [255; 3]));
+        assert_eq!(
+            drawn(&[&[[5.0, 5.0]], &[], &[[5.0, 5.0]; 3]], 6.0, Cap::Round),
+            Picture::filled(32, 32, [255; 3])
+        );
     }
 
     fn dashed(points: &[Point], window: &WorldBox) -> Picture {

@@ -64,12 +64,19 @@ impl Style {
         file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(unread)?;
         if bytes.len() as u64 > MAX_BYTES {
             let cure = "give a style file";
-            return Err(RenderError::TooLarge { path: path.to_owned(), limit: MAX_BYTES, what: "bytes", cure });
+            return Err(RenderError::TooLarge {
+                path: path.to_owned(),
+                limit: MAX_BYTES,
+                what: "bytes",
+                cure,
+            });
         }
         let style = path.display().to_string();
         match String::from_utf8(bytes) {
             Ok(text) => Self::parse(&style, &text),
-            Err(_) => Err(RenderError::Style { style, detail: "is no text; give a style as TOML".to_owned() }),
+            Err(_) => {
+                Err(RenderError::Style { style, detail: "is no text; give a style as TOML".to_owned() })
+            }
         }
     }
 
@@ -247,7 +254,9 @@ impl WrittenWidths {
             return Err(format!("{key}: write pairs [zoom, pixels] with rising zooms"));
         }
         match points.iter().find(|(zoom, width)| !(zoom.is_finite() && (0.0..=MAX_WIDTH).contains(width))) {
-            Some((zoom, width)) => Err(format!("{key}: [{zoom}, {width}] is no width; use 0 … {MAX_WIDTH} pixels")),
+            Some((zoom, width)) => {
+                Err(format!("{key}: [{zoom}, {width}] is no width; use 0 … {MAX_WIDTH} pixels"))
+            }
             None => Ok(Widths(points)),
         }
     }
@@ -323,7 +332,10 @@ mod tests {
             (line("width = 1\ncasing = \"#000000\""), "casing and casing_width go together"),
             (line("width = 1\ndash = [0.0, 1.0]"), "layer 1 (rail): dash: write two lengths"),
             (line("width = 1\nzoom = [9, 3]"), "layer 1 (rail): zoom: write the lower before the higher"),
-            (line("width = 1\ncasing = \"red\"\ncasing_width = 1"), "layer 1 (rail): casing: \"red\" is no colour"),
+            (
+                line("width = 1\ncasing = \"red\"\ncasing_width = 1"),
+                "layer 1 (rail): casing: \"red\" is no colour",
+            ),
         ] {
             assert!(message.starts_with("my.toml: ") && message.contains(part), "{message}");
             assert!(!message.contains('\n'), "{message}");

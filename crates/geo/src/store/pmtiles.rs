@@ -113,7 +113,8 @@ impl PmtilesReader {
                     first = Some(tile);
                     ControlFlow::Break(())
                 })?;
-                let bytes = first.map(|tile| self.unpacked_tile(tile)).transpose()?.flatten().unwrap_or_default();
+                let bytes =
+                    first.map(|tile| self.unpacked_tile(tile)).transpose()?.flatten().unwrap_or_default();
                 match Content::of(&bytes) {
                     Content::Picture(format) => Ok(format),
                     Content::Vector => Err(vector("mvt")),

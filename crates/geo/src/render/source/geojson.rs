@@ -42,7 +42,8 @@ impl GeoJson {
     fn parse(path: &Path, bytes: &[u8], class: Option<Class>) -> Result<Self, RenderError> {
         let damaged = |detail: String| RenderError::Damaged { path: path.to_owned(), detail };
         let text = str::from_utf8(bytes).map_err(|_| damaged("it is no text".to_owned()))?;
-        let document: Document = text.parse().map_err(|error| damaged(format!("it is no GeoJSON: {error}")))?;
+        let document: Document =
+            text.parse().map_err(|error| damaged(format!("it is no GeoJSON: {error}")))?;
         let written = match document {
             Document::FeatureCollection(FeatureCollection { features, .. }) => features,
             Document::Feature(feature) => vec![feature],
@@ -174,7 +175,13 @@ mod tests {
     fn features(source: &GeoJson) -> Vec<Feature> {
         let mut found = Vec::new();
         let world = WorldBox { min: [0.0; 2], max: [1.0; 2] };
-        source.visit(&world, 0, &mut |feature, worlds| if worlds == 0.0 { found.push(feature.clone()) }).unwrap();
+        source
+            .visit(&world, 0, &mut |feature, worlds| {
+                if worlds == 0.0 {
+                    found.push(feature.clone())
+                }
+            })
+            .unwrap();
         found.sort_by_key(|feature| feature.class);
         found
     }
@@ -186,7 +193,8 @@ mod tests {
     #[test]
     fn classes_come_from_properties() {
         let line = json!({"type": "LineString", "coordinates": [[11.0, 43.0, 50.0], [11.1, 43.1, 60.0]]});
-        let square = json!({"type": "Polygon", "coordinates": [[[11, 43], [12, 43], [12, 44], [11, 44], [11, 43]]]});
+        let square =
+            json!({"type": "Polygon", "coordinates": [[[11, 43], [12, 43], [12, 44], [11, 44], [11, 43]]]});
         let collection = json!({"type": "FeatureCollection", "features": [
             feature(json!({"highway": "primary", "bridge": "yes", "lanes": 2}), line.clone()),
             feature(json!({"class": "wood", "building": "yes"}), square.clone()),

@@ -59,7 +59,10 @@ pub trait VectorSource: Send + Sync {
 /// # Errors
 ///
 /// Every [`RenderError`] about reading; [`RenderError::Unsupported`] for other endings.
-pub fn open_vectors(path: impl AsRef<Path>, class: Option<Class>) -> Result<Box<dyn VectorSource>, RenderError> {
+pub fn open_vectors(
+    path: impl AsRef<Path>,
+    class: Option<Class>,
+) -> Result<Box<dyn VectorSource>, RenderError> {
     let path = path.as_ref();
     let ending = path.extension().map(|ending| ending.to_string_lossy().to_ascii_lowercase());
     match ending.as_deref() {

@@ -49,7 +49,12 @@ impl OpenStreetMap {
             ways.for_each(|way| extract.take_way(block, way, &mut wanted));
             if wanted.len() as u64 > MAX_NODES {
                 let cure = "cut out a smaller region (`osmium extract`)";
-                return Err(RenderError::TooLarge { path: path.to_owned(), limit: MAX_NODES, what: "nodes", cure });
+                return Err(RenderError::TooLarge {
+                    path: path.to_owned(),
+                    limit: MAX_NODES,
+                    what: "nodes",
+                    cure,
+                });
             }
             Ok(())
         })?;
@@ -137,7 +142,8 @@ struct Extract {
 impl Extract {
     fn take_relation(&mut self, block: &Block, relation: &Relation) {
         let tags = block.tags(&relation.keys, &relation.values);
-        let is_area = tags.iter().any(|(key, value)| *key == "type" && matches!(*value, "multipolygon" | "boundary"));
+        let is_area =
+            tags.iter().any(|(key, value)| *key == "type" && matches!(*value, "multipolygon" | "boundary"));
         let class = if is_area { tags::class(tags.iter().copied(), Kind::Area) } else { None };
         let Some(class) = class else { return };
         let mut members = Vec::new();
@@ -184,9 +190,7 @@ impl Extract {
             let points = places.points(&way.nodes);
             match way.kind {
                 Kind::Line => Feature::lines(way.class, way.level, vec![unwrapped(points)]),
-                Kind::Area => {
-                    Feature::area(way.class, way.level, vec![turned(points, Ring::Outer)], None)
-                }
+                Kind::Area => Feature::area(way.class, way.level, vec![turned(points, Ring::Outer)], None),
             }
         };
         let multipolygon = |area: &Multipolygon| {

@@ -29,7 +29,18 @@ fn header(feature: &str) -> Vec<u8> {
 }
 
 const WORDS: [&str; 12] = [
-    "", "highway", "primary", "type", "multipolygon", "natural", "water", "outer", "inner", "building", "yes", "bridge",
+    "",
+    "highway",
+    "primary",
+    "type",
+    "multipolygon",
+    "natural",
+    "water",
+    "outer",
+    "inner",
+    "building",
+    "yes",
+    "bridge",
 ];
 
 fn words(found: &[&str]) -> Vec<u32> {
@@ -49,7 +60,9 @@ fn way(id: i64, keys: &[&str], values: &[&str], nodes: &[i64]) -> Way {
 fn block() -> Block {
     // Nodes 1 … 4 are a square of a tenth of a degree, 5 … 8 one of half the side in its middle.
     let places = [(0, 0), (0, 100), (100, 100), (100, 0), (25, 25), (25, 75), (75, 75), (75, 25)];
-    let column = |of: fn(&(i64, i64)) -> i64| steps(&places.iter().map(|place| of(place) * 10_000).collect::<Vec<_>>());
+    let column = |of: fn(&(i64, i64)) -> i64| {
+        steps(&places.iter().map(|place| of(place) * 10_000).collect::<Vec<_>>())
+    };
     let dense = DenseNodes {
         ids: steps(&[1, 2, 3, 4, 5, 6, 7, 8]),
         longitudes: column(|place| place.0),
@@ -71,7 +84,9 @@ fn block() -> Block {
         kinds: vec![WAY; 3],
     };
     Block {
-        words: Some(Words { words: WORDS.iter().map(|word| bytes::Bytes::from_static(word.as_bytes())).collect() }),
+        words: Some(Words {
+            words: WORDS.iter().map(|word| bytes::Bytes::from_static(word.as_bytes())).collect(),
+        }),
         groups: vec![
             Group { dense: Some(dense), ..Default::default() },
             Group { ways, ..Default::default() },
@@ -98,14 +113,24 @@ fn refused(bytes: &[u8]) -> String {
 
 #[test]
 fn ways_and_multipolygons_are_read() {
-    let bytes = file(&[("OSMHeader", header("DenseNodes")), ("Other", vec![1]), ("OSMData", block().encode_to_vec())]);
+    let bytes = file(&[
+        ("OSMHeader", header("DenseNodes")),
+        ("Other", vec![1]),
+        ("OSMData", block().encode_to_vec()),
+    ]);
     let source = open(&bytes).unwrap();
     assert_eq!(source.attribution(), Some("© OpenStreetMap contributors"));
     let bounds = source.bounds().unwrap();
     assert!((bounds.west() - 11.0).abs() < 1e-9 && (bounds.north() - 43.1).abs() < 1e-9, "{bounds}");
     let mut found = Vec::new();
     let world = WorldBox { min: [0.0; 2], max: [1.0; 2] };
-    source.visit(&world, 14, &mut |feature, worlds| if worlds == 0.0 { found.push(feature.clone()) }).unwrap();
+    source
+        .visit(&world, 14, &mut |feature, worlds| {
+            if worlds == 0.0 {
+                found.push(feature.clone())
+            }
+        })
+        .unwrap();
     found.sort_by_key(|feature| feature.class);
     let classes: Vec<_> = found.iter().map(|feature| (feature.class, feature.level)).collect();
     assert_eq!(
@@ -127,7 +152,9 @@ fn broken_files_are_named() {
     assert!(refused(&whole[..whole.len() - 1]).contains("ends too early"));
     assert!(refused(&[0; 40]).contains("does not begin as .osm.pbf"));
     let history = file(&[("OSMHeader", header("HistoricalInformation"))]);
-    assert!(refused(&history).contains("HistoricalInformation, which is not supported; give a plain extract"));
+    assert!(
+        refused(&history).contains("HistoricalInformation, which is not supported; give a plain extract")
+    );
     for length in 0..whole.len() {
         let _ = open(&whole[..length]);
         let mut changed = whole.clone();

@@ -176,7 +176,9 @@ impl Grid {
                         part.push(self.point(cursor));
                     }
                 }
-                7 if kind == Kind::Area => parts.extend((!part.is_empty()).then(|| std::mem::take(&mut part))),
+                7 if kind == Kind::Area => {
+                    parts.extend((!part.is_empty()).then(|| std::mem::take(&mut part)))
+                }
                 _ => return Err(format!("a geometry holds the unknown command {what}")),
             }
         }
@@ -186,9 +188,8 @@ impl Grid {
 
     fn cut_line(&self, line: &[Point]) -> Vec<Vec<Point>> {
         let bounds = WorldBox::of(line);
-        let is_inside = (0..2).all(|axis| {
-            bounds.min[axis] >= self.wide.min[axis] && bounds.max[axis] <= self.wide.max[axis]
-        });
+        let is_inside = (0..2)
+            .all(|axis| bounds.min[axis] >= self.wide.min[axis] && bounds.max[axis] <= self.wide.max[axis]);
         if is_inside { vec![line.to_vec()] } else { clip_line(line, &self.wide) }
     }
 

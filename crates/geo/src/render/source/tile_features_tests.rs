@@ -27,7 +27,9 @@ fn ring(steps: &[[i32; 2]]) -> Vec<u32> {
 }
 
 fn value(text: &str) -> Bytes {
-    ValueMessage { text: Some(Bytes::copy_from_slice(text.as_bytes())), ..Default::default() }.encode_to_vec().into()
+    ValueMessage { text: Some(Bytes::copy_from_slice(text.as_bytes())), ..Default::default() }
+        .encode_to_vec()
+        .into()
 }
 
 fn layer(name: &str, features: &[FeatureMessage]) -> LayerMessage {
@@ -82,13 +84,20 @@ fn areas_are_turned_and_their_cuts_are_no_outline() {
     let outline = outline.as_ref().unwrap();
     let points = || outline.iter().flatten();
     assert!(points().all(|point| point[0] >= 0.5), "{outline:?}");
-    assert_eq!(points().filter(|point| point[0] == 0.5).count(), 2, "the border of the tile itself is no outline");
+    assert_eq!(
+        points().filter(|point| point[0] == 0.5).count(),
+        2,
+        "the border of the tile itself is no outline"
+    );
 }
 
 #[test]
 fn what_reaches_far_is_cut() {
     let huge = 1 << 30;
-    let found = decoded("water", area(ring(&[[-huge, -huge], [huge, 0], [huge, 0], [0, huge], [0, huge], [-huge, 0]])));
+    let found = decoded(
+        "water",
+        area(ring(&[[-huge, -huge], [huge, 0], [huge, 0], [0, huge], [0, huge], [-huge, 0]])),
+    );
     let found = found.unwrap();
     let wide = WorldBox { min: [0.5, 0.0], max: [1.0, 0.5] }.grown(0.5 * REACH);
     assert_eq!(found[0].bounds, wide);

@@ -46,7 +46,12 @@ impl VectorTiles {
         let archive = PmtilesReader::open_vector(path.as_ref())?;
         let (first_zoom, last_zoom) = (archive.metadata().min_zoom, archive.metadata().max_zoom);
         let last_zoom = last_zoom.unwrap_or(MAX_ZOOM);
-        Ok(Self { archive, first_zoom: first_zoom.unwrap_or(0).min(last_zoom), last_zoom, kept: Mutex::default() })
+        Ok(Self {
+            archive,
+            first_zoom: first_zoom.unwrap_or(0).min(last_zoom),
+            last_zoom,
+            kept: Mutex::default(),
+        })
     }
 
     fn features(&self, tile: Tile) -> Result<Arc<Vec<Feature>>, RenderError> {
