@@ -227,7 +227,7 @@ mod tests {
         assert_eq!((picture.pixel(5, 4), picture.pixel(6, 4)), ([0; 3], [255; 3]));
         // A line from far away takes no time for what is not seen.
         let long = [[-7e9, 4.0], [7e9, 4.0]];
-        assert!((ink(&dashed(&long, &window)) - 2.0 * 32.0 * 4.0 / 7.0).abs() < 2.5);
+        assert!((ink(&dashed(&long, &window)) - 2.0 * 5.0 * 4.0).abs() < 0.5);
         assert_eq!(dashed(&corner[..1], &window), Picture::filled(32, 32, [255; 3]));
     }
 }
