@@ -11,6 +11,7 @@
 //! | [`store`] | [`store::TileReader`] and [`store::TileWriter`]: tiles in folders, MBTiles and PMTiles |
 //! | [`datum`] | [`Datum`]: the shifted coordinates of Chinese maps |
 //! | [`raster`] | [`RasterReader`](raster::RasterReader), [`RasterWriter`](raster::RasterWriter): GeoTIFF scenes by windows, with their place |
+//! | [`render`] | [`Renderer`](render::Renderer): maps drawn from vector tiles, GeoJSON and OpenStreetMap, one tile or a pyramid |
 //! | [`files`] | [`atomic_write`]: a file is there whole or not at all |
 //!
 //! # Example
@@ -38,6 +39,7 @@ pub mod pairs;
 pub mod picture;
 pub mod provenance;
 pub mod raster;
+pub mod render;
 pub mod store;
 pub mod tile;
 

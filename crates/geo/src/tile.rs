@@ -265,7 +265,7 @@ fn in_world(point: LonLat) -> (f64, f64) {
     (x, row_fraction(point.latitude()))
 }
 
-fn row_fraction(latitude: f64) -> f64 {
+pub(crate) fn row_fraction(latitude: f64) -> f64 {
     (1.0 - latitude.to_radians().tan().asinh() / PI) / 2.0
 }
 

@@ -310,9 +310,14 @@ fn listed(
     if is_full {
         return Err(StoreError::TooManyTiles { path: path.to_owned(), limit: MAX_LISTED_TILES });
     }
+    Ok(in_store_order(tiles))
+}
+
+/// Sorts tiles as [`TileReader::tiles`] does; equal ones are left out.
+pub(crate) fn in_store_order(mut tiles: Vec<Tile>) -> Vec<Tile> {
     tiles.sort_by_cached_key(|tile| hilbert(*tile).value());
     tiles.dedup();
-    Ok(tiles)
+    tiles
 }
 
 fn coordinates(tile: Tile) -> TileCoord {

@@ -56,18 +56,39 @@ impl PmtilesReader {
     /// [`StoreError::VectorTiles`], [`StoreError::Unsupported`] for older versions and other packing,
     /// [`StoreError::Io`].
     pub fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
-        let (archive, header) = Archive::open(path.as_ref())?;
+        let (mut reader, tile_type) = Self::open_any(path.as_ref())?;
+        reader.metadata.format = reader.format(tile_type)?;
+        Ok(reader)
+    }
+
+    /// Opens a file of Mapbox vector tiles, which are read with [`PmtilesReader::unpacked_tile`] only; the format in
+    /// its metadata means nothing.
+    pub(crate) fn open_vector(path: &Path) -> Result<Self, StoreError> {
+        let (reader, tile_type) = Self::open_any(path)?;
+        let holds = match tile_type {
+            TileType::Mvt | TileType::Unknown => return Ok(reader),
+            TileType::Mlt => "MapLibre vector tiles",
+            _ => "pictures, not vector tiles",
+        };
+        Err(StoreError::Unsupported {
+            path: path.to_owned(),
+            feature: format!("tiles that are {holds}"),
+            cure: "give an archive of Mapbox vector tiles (MVT)",
+        })
+    }
+
+    fn open_any(path: &Path) -> Result<(Self, TileType), StoreError> {
+        let (archive, header) = Archive::open(path)?;
         let root = Arc::new(archive.directory(archive.root.clone())?);
         let fields = archive.metadata()?;
         let format = TileFormat::Png;
         let metadata = TileMetadata::from_fields(&fields, name_of(&archive.path), format);
         let mut reader = Self { metadata, archive, root, leaves: Mutex::default() };
-        reader.metadata.format = reader.format(header.tile_type)?;
         reader.metadata.min_zoom = Some(header.min_zoom).filter(|zoom| *zoom <= MAX_ZOOM);
         reader.metadata.max_zoom = Some(header.max_zoom).filter(|zoom| *zoom <= MAX_ZOOM);
         // Exact where our metadata repeat them, else of the header, which rounds.
         reader.metadata.bounds = reader.metadata.bounds.or_else(|| bounds(&header));
-        Ok(reader)
+        Ok((reader, header.tile_type))
     }
 
     /// What the header calls the tiles; where it says nothing, what the first of them is.
@@ -92,7 +113,8 @@ impl PmtilesReader {
                     first = Some(tile);
                     ControlFlow::Break(())
                 })?;
-                let bytes = first.map(|tile| self.bytes(tile)).transpose()?.flatten().unwrap_or_default();
+                let bytes =
+                    first.map(|tile| self.unpacked_tile(tile)).transpose()?.flatten().unwrap_or_default();
                 match Content::of(&bytes) {
                     Content::Picture(format) => Ok(format),
                     Content::Vector => Err(vector("mvt")),
@@ -130,7 +152,8 @@ impl PmtilesReader {
         Ok(leaves.last().expect("one was just put there").1.clone())
     }
 
-    fn bytes(&self, tile: Tile) -> Result<Option<Vec<u8>>, StoreError> {
+    /// The bytes of a tile, whatever they are.
+    pub(crate) fn unpacked_tile(&self, tile: Tile) -> Result<Option<Vec<u8>>, StoreError> {
         let Some(entry) = self.find(tile)? else { return Ok(None) };
         let archive = &self.archive;
         let too_big = || StoreError::TileTooBig { path: archive.path.clone(), tile, limit: MAX_TILE_BYTES };
@@ -211,7 +234,7 @@ impl TileReader for PmtilesReader {
     }
 
     fn read(&self, tile: Tile) -> Result<Option<EncodedTile>, StoreError> {
-        match self.bytes(tile)? {
+        match self.unpacked_tile(tile)? {
             None => Ok(None),
             Some(bytes) => EncodedTile::from_store(&self.archive.path, tile, bytes).map(Some),
         }
