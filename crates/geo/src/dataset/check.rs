@@ -78,7 +78,11 @@ impl fmt::Display for Problem {
             Self::Size { path, found, expected } => write!(
                 formatter,
                 "{}: has {} × {} pixels, not {} × {}; copy it again or correct its line",
-                path.display(), found.0, found.1, expected.0, expected.1
+                path.display(),
+                found.0,
+                found.1,
+                expected.0,
+                expected.1
             ),
             Self::Unlisted(path) => {
                 write!(formatter, "{}: is not in the manifest; remove it or add a line", path.display())
@@ -119,7 +123,8 @@ pub fn check(
         });
     }
     let mut problems = Vec::new();
-    let manifest = Manifest::read_leniently(path, &mut |error| problems.push(Problem::Line(error.to_string())))?;
+    let manifest =
+        Manifest::read_leniently(path, &mut |error| problems.push(Problem::Line(error.to_string())))?;
     let Some(manifest) = manifest else { return Ok(problems) };
     let total = manifest.pairs.len();
     for (index, batch) in manifest.pairs.chunks(BATCH).enumerate() {

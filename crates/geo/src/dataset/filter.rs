@@ -194,7 +194,8 @@ impl Filters {
             }
         }
         if self.near_duplicate.is_above(32.0) {
-            let problem = "is beyond 32: half of the bits differ by chance; give fewer, or \"off\"".to_owned();
+            let problem =
+                "is beyond 32: half of the bits differ by chance; give fewer, or \"off\"".to_owned();
             return Err(DatasetError::Options { key: "filters.near_duplicate".to_owned(), problem });
         }
         Ok(())
@@ -213,7 +214,9 @@ impl Filters {
         let mut kept: HashMap<(u32, u64), Vec<u64>> = HashMap::new();
         let mut is_duplicate = |hash: u64| {
             let near = |other: &u64| (hash ^ other).count_ones() <= limit;
-            if (0..bands).any(|index| kept.get(&band(hash, index)).is_some_and(|others| others.iter().any(near))) {
+            if (0..bands)
+                .any(|index| kept.get(&band(hash, index)).is_some_and(|others| others.iter().any(near)))
+            {
                 return true;
             }
             (0..bands).for_each(|index| kept.entry(band(hash, index)).or_default().push(hash));
@@ -276,10 +279,14 @@ pub fn measure(photograph: &Picture, map: &Picture, holes: &Mask, filters: &Filt
 }
 
 /// The corners of squares, a number of them a side (fewer when there are fewer pixels).
-fn squares(picture: &Picture, count: u32) -> impl Iterator<Item = (std::ops::Range<u32>, std::ops::Range<u32>)> + use<> {
+fn squares(
+    picture: &Picture,
+    count: u32,
+) -> impl Iterator<Item = (std::ops::Range<u32>, std::ops::Range<u32>)> + use<> {
     let (width, height) = (picture.width(), picture.height());
     let cut = move |length: u32, index: u32| index * length / count..(index + 1) * length / count;
-    (0..count).flat_map(move |row| (0..count).map(move |column| (cut(width, column), cut(height, row))))
+    (0..count)
+        .flat_map(move |row| (0..count).map(move |column| (cut(width, column), cut(height, row))))
         .filter(|(columns, rows)| !columns.is_empty() && !rows.is_empty())
 }
 
@@ -298,7 +305,9 @@ fn blank(photograph: &Picture) -> f64 {
         let first = pixels.next().expect("a square has pixels");
         total += 1;
         // One step is what JPEG makes of a flat filling.
-        blank += usize::from(pixels.all(|pixel| (0..3).all(|channel| pixel[channel].abs_diff(first[channel]) <= 1)));
+        blank += usize::from(
+            pixels.all(|pixel| (0..3).all(|channel| pixel[channel].abs_diff(first[channel]) <= 1)),
+        );
     }
     blank as f64 / f64::from(total)
 }

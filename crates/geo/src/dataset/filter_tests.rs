@@ -12,11 +12,20 @@ fn ground(side: u32, seed: u32) -> Picture {
 }
 
 fn map(side: u32) -> Picture {
-    Picture::drawn(side, side, |x, y| if (x / 16 + y / 24) % 2 == 0 { [242, 239, 233] } else { [180, 170, 160] })
+    Picture::drawn(
+        side,
+        side,
+        |x, y| if (x / 16 + y / 24) % 2 == 0 { [242, 239, 233] } else { [180, 170, 160] },
+    )
 }
 
 fn measured(photograph: &Picture, map: &Picture) -> Measures {
-    measure(photograph, map, &Mask::filled(photograph.width(), photograph.height(), false), &Filters::default())
+    measure(
+        photograph,
+        map,
+        &Mask::filled(photograph.width(), photograph.height(), false),
+        &Filters::default(),
+    )
 }
 
 fn broken(photograph: &Picture, map: &Picture) -> Vec<Rule> {
@@ -50,7 +59,11 @@ fn holes_are_counted_in_pixels() {
 #[test]
 fn fillings_are_blank() {
     for colour in [[0; 3], [255; 3], [204, 203, 204]] {
-        let filled = |share| partly(share, move |x, _| [colour[0], colour[1], colour[2] - u8::from(colour[2] > 0 && x % 2 == 0)]);
+        let filled = |share| {
+            partly(share, move |x, _| {
+                [colour[0], colour[1], colour[2] - u8::from(colour[2] > 0 && x % 2 == 0)]
+            })
+        };
         assert!(!broken(&filled(0.2), &map(128)).contains(&Rule::Blank));
         assert!(broken(&filled(0.3), &map(128)).contains(&Rule::Blank), "{colour:?}");
     }
@@ -62,7 +75,9 @@ fn clouds_are_bright_grey_and_soft() {
     assert_eq!(broken(&partly(0.25, cloud), &map(128)), []);
     assert_eq!(broken(&partly(0.4, cloud), &map(128)), [Rule::Cloud]);
     // A bright field is not grey, a bright crowd of roofs is not soft.
-    assert!(broken(&partly(0.4, |x, y| [230, 210 + (x % 3) as u8, 150 + (y % 5) as u8]), &map(128)).is_empty());
+    assert!(
+        broken(&partly(0.4, |x, y| [230, 210 + (x % 3) as u8, 150 + (y % 5) as u8]), &map(128)).is_empty()
+    );
     let roofs = |x: u32, y: u32| if (x / 4 + y / 4) % 2 == 0 { [250, 250, 249] } else { [160, 160, 158] };
     assert!(broken(&partly(0.4, roofs), &map(128)).is_empty());
 }

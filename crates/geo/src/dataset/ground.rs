@@ -50,7 +50,8 @@ impl Ground {
             None if options.is_raster() => {
                 let reader = open_raster(options)?;
                 let rendering = reader.rendering(options.bands.as_deref(), Stretch::Auto)?;
-                let locator = Locator::new(reader.georeference()?).map_err(|cause| crs_error(&reader, cause))?;
+                let locator =
+                    Locator::new(reader.georeference()?).map_err(|cause| crs_error(&reader, cause))?;
                 Kind::Raster { reader, rendering, locator }
             }
             None => {
@@ -205,8 +206,7 @@ impl Ground {
         if left >= right || top >= bottom {
             return Ok(None);
         }
-        let window =
-            PixelWindow::new(left as u32, top as u32, (right - left) as u32, (bottom - top) as u32);
+        let window = PixelWindow::new(left as u32, top as u32, (right - left) as u32, (bottom - top) as u32);
         let read = reader.read_window(level, window, rendering)?;
         if read.nodata.hole_count() == read.nodata.holes().len() {
             return Ok(None);
@@ -238,9 +238,15 @@ impl Ground {
         DatasetError::TooFine { path: self.options.path.clone(), width, height }
     }
 
-    fn drawn_tile(&self, source: &dyn MapSource, tile: Tile, side: u32) -> Result<Option<Patch>, DatasetError> {
+    fn drawn_tile(
+        &self,
+        source: &dyn MapSource,
+        tile: Tile,
+        side: u32,
+    ) -> Result<Option<Patch>, DatasetError> {
         let path = || self.options.path.clone();
-        let drawn = source.map(tile, side).map_err(|cause| DatasetError::Map { path: path(), tile, cause })?;
+        let drawn =
+            source.map(tile, side).map_err(|cause| DatasetError::Map { path: path(), tile, cause })?;
         let Some(picture) = drawn else { return Ok(None) };
         let (width, height) = (picture.width(), picture.height());
         if (width, height) != (side, side) {

@@ -94,7 +94,9 @@ impl Journal {
                 let outcome = serde_json::from_slice(&text).map_err(|error| DatasetError::Manifest {
                     path: self.path.clone(),
                     line,
-                    problem: format!("is damaged ({error}); remove it and the lines below, which are then made anew"),
+                    problem: format!(
+                        "is damaged ({error}); remove it and the lines below, which are then made anew"
+                    ),
                 })?;
                 outcomes.push(outcome);
             }

@@ -116,9 +116,8 @@ fn finished(
     options: &MakeOptions,
     existing: Existing,
 ) -> Result<Option<Report>, DatasetError> {
-    let not_continued = |reason, cure| {
-        Err(DatasetError::NotContinued { folder: folder.to_owned(), reason, cure })
-    };
+    let not_continued =
+        |reason, cure| Err(DatasetError::NotContinued { folder: folder.to_owned(), reason, cure });
     let is_there = match fs::read_dir(folder) {
         Ok(mut entries) => entries.next().is_some(),
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => false,
@@ -130,7 +129,9 @@ fn finished(
     let (has_journal, has_manifest) = (folder.join(JOURNAL).is_file(), folder.join(MANIFEST).is_file());
     match existing {
         Existing::Refuse => Err(DatasetError::Exists { folder: folder.to_owned() }),
-        Existing::Replace => not_continued("is not replaced as a whole", "remove it, or choose another folder"),
+        Existing::Replace => {
+            not_continued("is not replaced as a whole", "remove it, or choose another folder")
+        }
         Existing::Continue if has_journal => Ok(None),
         Existing::Continue if has_manifest => {
             let header = Manifest::read(folder)?.header;

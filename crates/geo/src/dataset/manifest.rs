@@ -154,14 +154,20 @@ impl PairRecord {
     pub(super) fn problem(&self) -> Option<String> {
         let inside = |path: &Path| path.components().all(|part| matches!(part, Component::Normal(_)));
         if self.file.is_empty() || self.file.contains('\\') || !inside(Path::new(&self.file)) {
-            return Some(format!("file {:?} is no path inside the dataset; write it like pairs/00000/a.png", self.file));
+            return Some(format!(
+                "file {:?} is no path inside the dataset; write it like pairs/00000/a.png",
+                self.file
+            ));
         }
         if self.place().is_none() {
             let metres = self.metres_per_pixel;
             return Some(format!("metres_per_pixel is {metres}; give a finite number above 0"));
         }
         if !self.bounds.contains(self.place) {
-            return Some(format!("place is outside the bounds {}; give the point in the middle", self.bounds));
+            return Some(format!(
+                "place is outside the bounds {}; give the point in the middle",
+                self.bounds
+            ));
         }
         None
     }
@@ -175,7 +181,8 @@ impl Manifest {
     /// [`DatasetError::Io`], and [`DatasetError::Manifest`] for the first line that is wrong.
     pub fn read(path: impl AsRef<Path>) -> Result<Self, DatasetError> {
         let mut first = None;
-        let manifest = Self::read_leniently(path.as_ref(), &mut |error| first = first.take().or(Some(error)))?;
+        let manifest =
+            Self::read_leniently(path.as_ref(), &mut |error| first = first.take().or(Some(error)))?;
         match (first, manifest) {
             (None, Some(manifest)) => Ok(manifest),
             (error, _) => Err(error.expect("a manifest without a header is an error")),
@@ -189,8 +196,9 @@ impl Manifest {
     ) -> Result<Option<Self>, DatasetError> {
         let path = if path.is_dir() { path.join(MANIFEST) } else { path.to_owned() };
         let io = |cause| DatasetError::Io { path: path.clone(), cause };
-        let mut wrong =
-            |line: usize, what: String| problem(DatasetError::Manifest { path: path.clone(), line, problem: what });
+        let mut wrong = |line: usize, what: String| {
+            problem(DatasetError::Manifest { path: path.clone(), line, problem: what })
+        };
         let mut reader = BufReader::new(fs::File::open(&path).map_err(io)?);
         let (mut header, mut pairs) = (None, Vec::<PairRecord>::new());
         let mut names = BTreeSet::new();
@@ -216,7 +224,10 @@ impl Manifest {
             } else if !text.trim().is_empty() {
                 match serde_json::from_str::<PairRecord>(&text) {
                     Ok(record) if names.contains(&record.name) => {
-                        wrong(line, format!("the name {:?} is there twice; remove one of the lines", record.name));
+                        wrong(
+                            line,
+                            format!("the name {:?} is there twice; remove one of the lines", record.name),
+                        );
                     }
                     Ok(record) => {
                         if let Some(what) = record.problem() {
@@ -258,7 +269,9 @@ fn read_header(text: &str) -> Result<ManifestHeader, String> {
         .map_err(|error| format!("is no JSON ({error}); name the {MANIFEST} of a dataset"))?;
     match value.get("format").and_then(Value::as_u64) {
         Some(format) if format == u64::from(FORMAT) => {}
-        Some(format) => return Err(format!("format {format} is not read here; use the version that wrote it")),
+        Some(format) => {
+            return Err(format!("format {format} is not read here; use the version that wrote it"));
+        }
         None => return Err("says no \"format\"; a manifest begins with a line about the dataset".to_owned()),
     }
     serde_json::from_value(value).map_err(|error| format!("is no header ({error}); correct it"))

@@ -202,14 +202,18 @@ impl SourcePair {
                 return wrong("grid.zooms", format!("goes beyond {MAX_ZOOM}, the deepest zoom"));
             }
             Grid::Own { .. } if !self.imagery.is_raster() => {
-                let problem = "is \"own\", which needs a raster (.tif); use \"tiles\" for a tile store".to_owned();
+                let problem =
+                    "is \"own\", which needs a raster (.tif); use \"tiles\" for a tile store".to_owned();
                 return wrong("grid.cut", problem);
             }
             _ => {}
         }
         for (key, source) in [("imagery", &self.imagery), ("map", &self.map)] {
             if source.offset.iter().any(|pixels| !(pixels.abs() <= 4096.0)) {
-                return wrong(&format!("{key}.offset"), "is beyond 4096 pixels; give pixels of a pair".to_owned());
+                return wrong(
+                    &format!("{key}.offset"),
+                    "is beyond 4096 pixels; give pixels of a pair".to_owned(),
+                );
             }
             if source.pattern.is_some() && source.is_raster() {
                 return wrong(&format!("{key}.pattern"), "is for folders of tiles; leave it out".to_owned());

@@ -37,7 +37,11 @@ pub(super) fn html(stats: &DatasetStats) -> String {
     colours(&mut page, stats);
     let sheets = [
         ("Pairs", "Photograph left, map right.", &stats.contact),
-        ("Alignment", "The photograph, and the same with the edges of its map. Lines beside what they should go around mean that both do not fit.", &stats.alignment),
+        (
+            "Alignment",
+            "The photograph, and the same with the edges of its map. Lines beside what they should go around mean that both do not fit.",
+            &stats.alignment,
+        ),
     ];
     for (heading, explanation, sheet) in sheets {
         if let Some((picture, names)) = sheet {
@@ -77,7 +81,10 @@ fn counts(page: &mut Page, stats: &DatasetStats) {
     if let Some(split) = &stats.manifest.header.split {
         page.paragraph(&format!(
             "Split by blocks of zoom {}, seed {}, {} m kept between splits, {} regions held out.",
-            split.block_zoom, split.seed, split.buffer_metres, split.hold_out.len()
+            split.block_zoom,
+            split.seed,
+            split.buffer_metres,
+            split.hold_out.len()
         ));
     }
 }
@@ -126,7 +133,9 @@ fn places(page: &mut Page, stats: &DatasetStats) {
     page.heading("Places");
     page.picture("The world", &stats.world);
     for (source, picture) in &stats.grounds {
-        page.paragraph(&format!("Ground of {source}, north up, a frame for each pair in the colour of its split:"));
+        page.paragraph(&format!(
+            "Ground of {source}, north up, a frame for each pair in the colour of its split:"
+        ));
         page.picture(source, picture);
     }
 }

@@ -57,7 +57,10 @@ impl FromStr for Split {
     type Err = SplitError;
 
     fn from_str(text: &str) -> Result<Self, SplitError> {
-        Self::ALL.into_iter().find(|split| split.name() == text).ok_or_else(|| SplitError::Name(text.to_owned()))
+        Self::ALL
+            .into_iter()
+            .find(|split| split.name() == text)
+            .ok_or_else(|| SplitError::Name(text.to_owned()))
     }
 }
 
@@ -68,7 +71,9 @@ pub enum SplitError {
     #[error("{0:?} is no split; use train, validation or test")]
     Name(String),
     /// Shares that are no shares.
-    #[error("split: validation {validation} and test {test} are no shares of the pairs; give numbers from 0 to 1, together at most 1")]
+    #[error(
+        "split: validation {validation} and test {test} are no shares of the pairs; give numbers from 0 to 1, together at most 1"
+    )]
     Shares {
         /// Share of validation.
         validation: f64,
@@ -172,7 +177,8 @@ pub fn assign(grounds: &[BoundingBox], options: &SplitOptions) -> Result<Assignm
 
     let mut splits: Vec<Option<Split>> = Vec::with_capacity(areas.len());
     for (area, held_out) in areas.iter().zip(&held_out) {
-        let mut of_blocks = Split::ALL.into_iter().filter(|split| area.meets(&trees[*split as usize], -TOUCH));
+        let mut of_blocks =
+            Split::ALL.into_iter().filter(|split| area.meets(&trees[*split as usize], -TOUCH));
         splits.push(match held_out {
             Some(HeldOut::Inside(split)) => Some(*split),
             Some(HeldOut::Straddles) => None,
@@ -187,7 +193,9 @@ pub fn assign(grounds: &[BoundingBox], options: &SplitOptions) -> Result<Assignm
     let mut too_near = 0;
     for split in Split::ALL.into_iter().rev() {
         let mut squares = Vec::new();
-        for (index, area) in areas.iter().enumerate().filter(|(index, _)| splits[*index] == Some(split)).collect::<Vec<_>>() {
+        for (index, area) in
+            areas.iter().enumerate().filter(|(index, _)| splits[*index] == Some(split)).collect::<Vec<_>>()
+        {
             let reach = area.reach(options.buffer_metres);
             if kept.iter().any(|others| area.meets(others, reach)) {
                 splits[index] = None;
@@ -244,9 +252,12 @@ pub(super) fn overlaps(
     for (index, area) in areas.iter().enumerate().filter(|(index, _)| splits[*index].is_some()) {
         let reach = area.reach(buffer_metres);
         let near = area.envelopes(reach).into_iter().flat_map(|envelope| {
-            tree.locate_in_envelope_intersecting(&envelope).map(|square| square.data).collect::<Vec<_>>()
+            tree.locate_in_envelope_intersecting(envelope).map(|square| square.data).collect::<Vec<_>>()
         });
-        found.extend(near.filter(|other| splits[*other] != splits[index]).map(|other| (index.min(other), index.max(other))));
+        found.extend(
+            near.filter(|other| splits[*other] != splits[index])
+                .map(|other| (index.min(other), index.max(other))),
+        );
     }
     found.sort_unstable();
     found.dedup();
@@ -264,10 +275,14 @@ fn held_out(area: &Area, regions: &[HoldOut]) -> Option<HeldOut> {
         if !area.meets(&region, -TOUCH) {
             return None;
         }
-        let inside = area.envelopes(-TOUCH).iter().any(|envelope| region.locate_in_envelope_intersecting(envelope).any(|square| {
-            let (lower, upper) = (square.geom().lower(), square.geom().upper());
-            (0..2).all(|axis| lower[axis] <= envelope.lower()[axis] && upper[axis] >= envelope.upper()[axis])
-        }));
+        let inside = area.envelopes(-TOUCH).iter().any(|envelope| {
+            region.locate_in_envelope_intersecting(*envelope).any(|square| {
+                let (lower, upper) = (square.geom().lower(), square.geom().upper());
+                (0..2).all(|axis| {
+                    lower[axis] <= envelope.lower()[axis] && upper[axis] >= envelope.upper()[axis]
+                })
+            })
+        });
         Some(if inside { HeldOut::Inside(*split) } else { HeldOut::Straddles })
     })
 }
@@ -360,7 +375,8 @@ impl Area {
     }
 
     fn meets(&self, others: &RTree<Square>, reach: f64) -> bool {
-        let is_met = |envelope: &AABB<[f64; 2]>| others.locate_in_envelope_intersecting(envelope).next().is_some();
+        let is_met =
+            |envelope: &AABB<[f64; 2]>| others.locate_in_envelope_intersecting(*envelope).next().is_some();
         self.envelopes(reach).iter().any(is_met)
     }
 }

@@ -36,7 +36,8 @@ fn distance(left: BoundingBox, right: BoundingBox) -> f64 {
     if gap <= 1e-9 && side <= 1e-9 {
         return -1.0;
     }
-    let far = [left, right].iter().map(|ground| ground.north().abs().max(ground.south().abs())).fold(0.0, f64::max);
+    let far =
+        [left, right].iter().map(|ground| ground.north().abs().max(ground.south().abs())).fold(0.0, f64::max);
     (gap.max(0.0) * 110_500.0).hypot(side * 111_300.0 * far.to_radians().cos())
 }
 
@@ -48,7 +49,11 @@ fn shares_are_met_by_blocks() {
     assert_eq!(all + assignment.straddling + assignment.too_near, 1600);
     assert_eq!(assignment.straddling, 0, "tiles lie in one block each");
     let share = |split| count(&assignment, Some(split)) as f64 / 1600.0;
-    assert!((0.19..=0.21).contains(&share(Split::Test)), "the most precious loses nothing: {}", share(Split::Test));
+    assert!(
+        (0.19..=0.21).contains(&share(Split::Test)),
+        "the most precious loses nothing: {}",
+        share(Split::Test)
+    );
     assert!(share(Split::Validation) > 0.08 && share(Split::Train) > 0.15, "{assignment:?}");
     assert_eq!(assign(&grounds, &options(10, 0.0)).unwrap(), assignment);
     let other = assign(&grounds, &SplitOptions { seed: 1, ..options(10, 0.0) }).unwrap();
@@ -77,7 +82,9 @@ fn another_zoom_of_the_same_ground_is_of_the_same_split() {
     let assignment = assign(&grounds, &options(12, 0.0)).unwrap();
     assert_eq!(assignment.splits[0], None);
     for (index, tile) in tiles.iter().enumerate() {
-        for (other, ancestor) in tiles.iter().enumerate().filter(|(_, other)| tile.ancestor(other.z()) == Some(**other)) {
+        for (other, ancestor) in
+            tiles.iter().enumerate().filter(|(_, other)| tile.ancestor(other.z()) == Some(**other))
+        {
             let both = assignment.splits[index].zip(assignment.splits[other]);
             assert!(both.is_none_or(|(split, above)| split == above), "{tile} in {ancestor}");
         }
@@ -107,7 +114,8 @@ fn regions_are_held_out() {
 fn the_antimeridian_is_no_border() {
     let grounds = vec![tile("8/255/100").bounds(), tile("8/0/100").bounds(), tile("8/1/100").bounds()];
     for seed in 0..40 {
-        let half = SplitOptions { seed, validation: 0.0, test: 0.5, block_zoom: 8, ..SplitOptions::default() };
+        let half =
+            SplitOptions { seed, validation: 0.0, test: 0.5, block_zoom: 8, ..SplitOptions::default() };
         let splits = assign(&grounds, &half).unwrap().splits;
         assert!(splits[0].is_none() || splits[1].is_none() || splits[0] == splits[1], "{splits:?}");
     }
@@ -118,7 +126,10 @@ fn the_antimeridian_is_no_border() {
 #[test]
 fn options_are_checked() {
     for (wrong, start) in [
-        (SplitOptions { validation: 0.6, test: 0.5, ..SplitOptions::default() }, "split: validation 0.6 and test 0.5"),
+        (
+            SplitOptions { validation: 0.6, test: 0.5, ..SplitOptions::default() },
+            "split: validation 0.6 and test 0.5",
+        ),
         (SplitOptions { test: f64::NAN, ..SplitOptions::default() }, "split: validation 0.1 and test NaN"),
         (SplitOptions { block_zoom: 31, ..SplitOptions::default() }, "split.block_zoom: 31"),
         (SplitOptions { buffer_metres: -1.0, ..SplitOptions::default() }, "split.buffer_metres: -1"),

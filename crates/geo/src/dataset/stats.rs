@@ -127,14 +127,17 @@ pub fn stats(
     let mut zooms = BTreeMap::new();
     pairs.iter().for_each(|pair| *zooms.entry(pair.tile.map(|tile| tile.z())).or_insert(0) += 1);
     type Sheet = fn(&[(Picture, Picture)], u32, u32) -> Picture;
-    let sheet = |pairs: Vec<((Picture, Picture), String)>, draw: Sheet, (_, columns, side): (usize, u32, u32)| {
-        let (pictures, names): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
-        (!names.is_empty()).then(|| (draw(&pictures, columns, side), names))
-    };
+    let sheet =
+        |pairs: Vec<((Picture, Picture), String)>, draw: Sheet, (_, columns, side): (usize, u32, u32)| {
+            let (pictures, names): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
+            (!names.is_empty()).then(|| (draw(&pictures, columns, side), names))
+        };
     Ok(DatasetStats {
         splits,
         zooms,
-        metres_per_pixel: metres.first().map(|least| (*least, metres[metres.len() / 2], metres[metres.len() - 1])),
+        metres_per_pixel: metres
+            .first()
+            .map(|least| (*least, metres[metres.len() / 2], metres[metres.len() - 1])),
         sampled: chosen.len(),
         photographs: colours.photographs.stats(),
         maps: colours.maps.stats(),
@@ -207,7 +210,9 @@ impl Colours {
         let total: u64 = self.counts.values().sum();
         let mut colours: Vec<_> = self.counts.iter().map(|(colour, count)| (*count, *colour)).collect();
         colours.sort_by(|left, right| right.cmp(left));
-        let share = |(count, colour): (u64, [u8; 3])| (colour.map(|value| value + STEP / 2), count as f64 / total as f64);
+        let share = |(count, colour): (u64, [u8; 3])| {
+            (colour.map(|value| value + STEP / 2), count as f64 / total as f64)
+        };
         colours.into_iter().take(COLOURS).map(share).collect()
     }
 }

@@ -75,9 +75,16 @@ pub(super) fn colour(split: Option<Split>) -> [u8; 3] {
 pub(super) fn world(pairs: &[PairRecord]) -> Picture {
     let mut picture = Picture::drawn(360 * SCALE, 180 * SCALE, |x, y| {
         let (longitude, from_north) = ((x / SCALE) as i16 - 180, (y / SCALE) as usize);
-        let is_land = LAND_ROWS[from_north / ROW].iter().any(|(west, east)| (*west..*east).contains(&longitude));
+        let is_land =
+            LAND_ROWS[from_north / ROW].iter().any(|(west, east)| (*west..*east).contains(&longitude));
         let is_line = x % (30 * SCALE) == 0 || y % (30 * SCALE) == 0;
-        if is_land { LAND } else if is_line { LINE } else { SEA }
+        if is_land {
+            LAND
+        } else if is_line {
+            LINE
+        } else {
+            SEA
+        }
     });
     for pair in pairs {
         let x = (pair.place.longitude() + 180.0) * f64::from(SCALE);
@@ -112,7 +119,8 @@ pub(super) fn ground(pairs: &[&PairRecord]) -> Picture {
     let frame = |pair: &PairRecord| {
         let bounds = pair.bounds;
         let corner = |longitude: f64, latitude: f64| {
-            let (x, y) = in_world(LonLat::new(longitude, latitude.clamp(-89.0, 89.0)).expect("a corner is a place"));
+            let (x, y) =
+                in_world(LonLat::new(longitude, latitude.clamp(-89.0, 89.0)).expect("a corner is a place"));
             let beside = (x - (first + 180.0) / 360.0 + 1.5).rem_euclid(1.0) - 0.5;
             (beside, y)
         };

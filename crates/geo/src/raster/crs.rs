@@ -243,7 +243,9 @@ mod tests {
 
     #[test]
     fn degrees_become_coordinates_again() {
-        for (epsg, x, y) in [(4326, -97.5, 46.25), (3857, 1_252_344.27, 5_430_000.0), (26914, 612_345.6, 5_223_456.7)] {
+        for (epsg, x, y) in
+            [(4326, -97.5, 46.25), (3857, 1_252_344.27, 5_430_000.0), (26914, 612_345.6, 5_223_456.7)]
+        {
             let projection = Projection::new(Epsg(epsg)).unwrap();
             let (again_x, again_y) = projection.coordinates(projection.lonlat(x, y).unwrap()).unwrap();
             assert!((again_x - x).abs() < 1e-3 && (again_y - y).abs() < 1e-3, "{epsg}: {again_x}, {again_y}");

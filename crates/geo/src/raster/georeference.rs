@@ -38,7 +38,10 @@ impl AffineTransform {
     pub fn invert(&self, x: f64, y: f64) -> (f64, f64) {
         let determinant = self.right.0 * self.down.1 - self.right.1 * self.down.0;
         let (x, y) = (x - self.origin.0, y - self.origin.1);
-        ((x * self.down.1 - y * self.down.0) / determinant, (y * self.right.0 - x * self.right.1) / determinant)
+        (
+            (x * self.down.1 - y * self.down.0) / determinant,
+            (y * self.right.0 - x * self.right.1) / determinant,
+        )
     }
 
     /// Whether every pixel has an area: no number is infinite and the two steps are not parallel.

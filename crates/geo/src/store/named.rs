@@ -11,14 +11,16 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::{
-    EncodedTile, MAX_LISTED_TILES, MAX_TILE_BYTES, StoreError, TileFormat, TileMetadata, TileReader, beginning,
-    name_of, unread,
+    EncodedTile, MAX_LISTED_TILES, MAX_TILE_BYTES, StoreError, TileFormat, TileMetadata, TileReader,
+    beginning, name_of, unread,
 };
 use crate::tile::{BoundingBox, Tile};
 
 /// A text that says nothing about tiles.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
-#[error("{0:?} is no pattern of tile names; write {{z}}, {{x}} and {{y}} once each, such as OAM-{{x}}-{{y}}-{{z}}")]
+#[error(
+    "{0:?} is no pattern of tile names; write {{z}}, {{x}} and {{y}} once each, such as OAM-{{x}}-{{y}}-{{z}}"
+)]
 pub struct UnclearPattern(pub String);
 
 /// How file names say which tile they are: text with `{z}`, `{x}` and `{y}` once each, without the ending. `{-y}`
@@ -106,8 +108,9 @@ impl FromStr for TilePattern {
             parts.push(Part::Text(rest.to_owned()));
         }
         let count = |wanted: &[Part]| parts.iter().filter(|part| wanted.contains(part)).count();
-        let complete =
-            count(&[Part::Zoom]) == 1 && count(&[Part::Column]) == 1 && count(&[Part::Row, Part::RowFromSouth]) == 1;
+        let complete = count(&[Part::Zoom]) == 1
+            && count(&[Part::Column]) == 1
+            && count(&[Part::Row, Part::RowFromSouth]) == 1;
         if complete { Ok(Self { text: text.to_owned(), parts }) } else { Err(unclear()) }
     }
 }
@@ -221,7 +224,9 @@ mod tests {
 
     #[test]
     fn patterns_name_three_numbers() {
-        for wrong in ["", "{z}", "{z}{x}-{y}", "{z}-{x}-{y}-{y}", "{z}/{x}/{y}", "{z}-{x}-{row}", "{z}-{x}-{y"] {
+        for wrong in
+            ["", "{z}", "{z}{x}-{y}", "{z}-{x}-{y}-{y}", "{z}/{x}/{y}", "{z}-{x}-{row}", "{z}-{x}-{y"]
+        {
             let error = wrong.parse::<TilePattern>().unwrap_err();
             assert!(error.to_string().ends_with("such as OAM-{x}-{y}-{z}"), "{error}");
         }
