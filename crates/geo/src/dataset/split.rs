@@ -254,10 +254,13 @@ pub(super) fn overlaps(
         let near = area.envelopes(reach).into_iter().flat_map(|envelope| {
             tree.locate_in_envelope_intersecting(envelope).map(|square| square.data).collect::<Vec<_>>()
         });
-        found.extend(
-            near.filter(|other| splits[*other] != splits[index])
-                .map(|other| (index.min(other), index.max(other))),
-        );
+        // Metres are longer on the plane the farther north: both must see it, as either does in `assign`.
+        let sees = |other: usize| {
+            let here = RTree::bulk_load(vec![area.square(index)]);
+            areas[other].meets(&here, areas[other].reach(buffer_metres))
+        };
+        let apart = near.filter(|other| splits[*other] != splits[index] && sees(*other));
+        found.extend(apart.map(|other| (index.min(other), index.max(other))));
     }
     found.sort_unstable();
     found.dedup();
