@@ -345,7 +345,7 @@ fn photographs_beside_their_map_are_found_and_moved() {
         assert_eq!(options.path, Path::new("blocks.geojson"));
         Ok(Some(Box::new(Blocks)))
     };
-    let mut run = |name: &str, options: &MakeOptions| {
+    let run = |name: &str, options: &MakeOptions| {
         let output = folder.path().join(name);
         let report = make(&output, options, &draw, Existing::Refuse, &mut on).unwrap();
         (Manifest::read(&output).unwrap(), report)
