@@ -265,7 +265,7 @@ fn rasters_are_cut_along_themselves_or_along_tiles() {
     let mut options = rasters(folder.path());
     for (name, grid, side, candidates, metres) in [
         ("own", Grid::Own { side: 64, metres_per_pixel: None }, 64, 16, 5.0),
-        ("coarse", Grid::Own { side: 50, metres_per_pixel: Some(10.0) }, 50, 9, 10.0),
+        ("coarse", Grid::Own { side: 48, metres_per_pixel: Some(10.0) }, 48, 9, 10.0),
         ("tiles", Grid::Tiles { zooms: vec![], side: 64, metres_per_pixel: Some(6.0) }, 64, 0, 6.9),
     ] {
         options.sources[0].grid = grid;
@@ -386,7 +386,7 @@ fn rules_are_counted_and_duplicates_removed() {
         false => stripes(tile, SIDE),
     });
     let mut options = options(&folder.path().join("imagery"), &folder.path().join("map"));
-    options.filters = Filters { shift: Limit::Off, ..Filters::default() };
+    options.filters = Filters { shift: Limit::Off, haze: Limit::Off, ..Filters::default() };
     let output = folder.path().join("dataset");
     let report = made(&output, &options).unwrap();
     assert_eq!((report.candidates, report.kept, report.rejected), (16, 3, 13));
