@@ -1,4 +1,4 @@
-//! Places, modalities, pictures and pair folders: everything EarthMapper knows about the world that needs no tensor.
+//! Places, modalities, pictures, maps' tiles and datasets: everything EarthMapper knows about the world that needs no tensor.
 //!
 //! | module | holds |
 //! |---|---|
@@ -7,6 +7,7 @@
 //! | [`picture`] | [`Picture`] and [`Mask`], read with limits and written without leaving halves behind |
 //! | [`provenance`] | [`Provenance`]: the label that says a picture was generated, inside PNG, JPEG and WebP |
 //! | [`pairs`] | [`PairFolder`]: aligned satellite and map pictures on disk |
+//! | [`dataset`] | [`make`](fn@dataset::make), [`Filters`](dataset::Filters), [`assign`](dataset::assign), [`check`](fn@dataset::check), [`stats`](fn@dataset::stats): pairs cut, filtered, split by ground, inspected |
 //! | [`tile`] | [`Tile`] and [`BoundingBox`]: the squares of a web map |
 //! | [`store`] | [`store::TileReader`] and [`store::TileWriter`]: tiles in folders, MBTiles and PMTiles |
 //! | [`datum`] | [`Datum`]: the shifted coordinates of Chinese maps |
@@ -31,6 +32,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod dataset;
 pub mod datum;
 pub mod files;
 pub mod lonlat;

@@ -1,4 +1,4 @@
-//! Folders of aligned pictures: the same ground as a satellite photograph and as a map.
+//! Folders and datasets of aligned pictures: the same ground as a satellite photograph and as a map.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -11,7 +11,9 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::dataset::{DatasetError, Manifest, PairRecord, Split};
 use crate::files::reason;
+use crate::lonlat::Place;
 use crate::picture::{Picture, PictureError, PictureLimits, read_picture};
 
 /// Endings of the files that are looked at.
@@ -20,7 +22,7 @@ const EXTENSIONS: [&str; 4] = ["png", "jpg", "jpeg", "webp"];
 /// How pairs lie on disk.
 ///
 /// In a TOML file: `layout = "side-by-side"`, `folder = "…"`, `order = "satellite-map"`; or
-/// `layout = "two-folders"`, `satellite = "…"`, `map = "…"`.
+/// `layout = "two-folders"`, `satellite = "…"`, `map = "…"`; or `layout = "manifest"`, `manifest = "…"`.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(tag = "layout", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum PairSource {
@@ -38,6 +40,11 @@ pub enum PairSource {
         satellite: PathBuf,
         /// The folder of maps.
         map: PathBuf,
+    },
+    /// A dataset with a manifest, which knows the place of each pair and what it is for.
+    Manifest {
+        /// The manifest, or the folder of the dataset.
+        manifest: PathBuf,
     },
 }
 
@@ -60,8 +67,11 @@ pub struct PairSelection {
     pub first: Option<u64>,
     /// The highest number a pair may have as its name, itself included.
     pub last: Option<u64>,
-    /// The most pairs, counted in natural order.
+    /// The most pairs, counted in natural order (of a manifest: in its own).
     pub limit: Option<usize>,
+    /// The split that a pair must be of; for manifests only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub split: Option<Split>,
 }
 
 impl PairSelection {
@@ -100,7 +110,7 @@ impl FromStr for PairSelection {
         let (first, last) = (end(first)?, end(last)?);
         match first.zip(last) {
             Some((first, last)) if first > last => Err(unclear()),
-            _ => Ok(Self { first, last, limit: None }),
+            _ => Ok(Self { first, last, ..Self::default() }),
         }
     }
 }
@@ -163,6 +173,17 @@ pub enum PairError {
         /// Its width and height.
         map_size: (u32, u32),
     },
+    /// A manifest could not be read.
+    #[error(transparent)]
+    Manifest(Box<DatasetError>),
+    /// A split was asked of pairs that are of none.
+    #[error("{}: knows no splits, so {split} cannot be chosen; select by first and last, or give a manifest", folder.display())]
+    NoSplits {
+        /// The folder, or the first of two.
+        folder: PathBuf,
+        /// What was asked for.
+        split: Split,
+    },
     /// A range of pairs that cannot be understood.
     #[error("{text:?}: is no range of pairs; write it like 1..1000 (both ends included), 1001.. or ..96")]
     UnclearSelection {
@@ -210,6 +231,8 @@ pub enum PairFiles {
 #[derive(Clone, Debug)]
 pub struct PairFolder {
     pairs: Vec<(String, PairFiles)>,
+    /// Of each pair of a manifest; empty without one.
+    places: Vec<Option<Place>>,
     unmatched: Vec<PathBuf>,
 }
 
@@ -218,10 +241,21 @@ impl PairFolder {
     ///
     /// # Errors
     ///
-    /// [`PairError::FolderMissing`], [`PairError::Io`], [`PairError::SameName`], or [`PairError::NoPairs`] when nothing
-    /// is left.
+    /// [`PairError::FolderMissing`], [`PairError::Io`], [`PairError::SameName`], [`PairError::NoSplits`],
+    /// [`PairError::Manifest`], or [`PairError::NoPairs`] when nothing is left.
     pub fn open(source: &PairSource, selection: &PairSelection) -> Result<Self, PairError> {
         let mut opened = match source {
+            PairSource::Manifest { manifest } => {
+                let found = Manifest::read(manifest).map_err(|error| PairError::Manifest(Box::new(error)))?;
+                let opened = Self::of_manifest(&found.folder, &found.pairs, selection);
+                return if opened.pairs.is_empty() { Err(no_pairs(source, selection)?) } else { Ok(opened) };
+            }
+            PairSource::SideBySide { folder, .. } | PairSource::TwoFolders { satellite: folder, .. }
+                if selection.split.is_some() =>
+            {
+                let split = selection.split.expect("it was looked at");
+                return Err(PairError::NoSplits { folder: folder.clone(), split });
+            }
             PairSource::SideBySide { folder, order } => Self::side_by_side(folder, *order, selection)?,
             PairSource::TwoFolders { satellite, map } => Self::two_folders(satellite, map, selection)?,
         };
@@ -233,10 +267,25 @@ impl PairFolder {
         if opened.pairs.is_empty() { Err(no_pairs(source, selection)?) } else { Ok(opened) }
     }
 
+    /// The pairs of a manifest in its order. There may be none.
+    pub(crate) fn of_manifest(folder: &Path, records: &[PairRecord], selection: &PairSelection) -> Self {
+        let chosen = |record: &&PairRecord| {
+            selection.includes(&record.name)
+                && selection.split.is_none_or(|split| record.split == Some(split))
+        };
+        let chosen = records.iter().filter(chosen).take(selection.limit.unwrap_or(usize::MAX));
+        let pair = |record: &PairRecord| {
+            let files = PairFiles::One { path: record.path(folder), order: PairOrder::SatelliteMap };
+            ((record.name.clone(), files), record.place())
+        };
+        let (pairs, places) = chosen.map(pair).unzip();
+        Self { pairs, places, unmatched: Vec::new() }
+    }
+
     fn side_by_side(folder: &Path, order: PairOrder, selection: &PairSelection) -> Result<Self, PairError> {
         let pictures = pictures_in(folder)?.into_iter().filter(|(name, _)| selection.includes(name));
         let pairs = pictures.map(|(name, path)| (name, PairFiles::One { path, order })).collect();
-        Ok(Self { pairs, unmatched: Vec::new() })
+        Ok(Self { pairs, places: Vec::new(), unmatched: Vec::new() })
     }
 
     fn two_folders(satellite: &Path, map: &Path, selection: &PairSelection) -> Result<Self, PairError> {
@@ -253,7 +302,7 @@ impl PairFolder {
             }
         }
         unmatched.extend(maps.into_values());
-        Ok(Self { pairs, unmatched })
+        Ok(Self { pairs, places: Vec::new(), unmatched })
     }
 
     /// How many pairs there are; never 0.
@@ -290,6 +339,16 @@ impl PairFolder {
             PairFiles::One { path, .. } => path,
             PairFiles::Two { satellite, .. } => satellite,
         }
+    }
+
+    /// Where pair `index` lies and how many metres a pixel of its file covers; known of manifests only.
+    ///
+    /// # Panics
+    ///
+    /// When `index` is not below [`len`](Self::len).
+    pub fn place(&self, index: usize) -> Option<Place> {
+        assert!(index < self.len(), "there are {} pairs", self.len());
+        self.places.get(index).copied().flatten()
     }
 
     /// Pictures of two folders that have no partner, selected or not; worth a warning.
@@ -375,11 +434,15 @@ fn pictures_in(folder: &Path) -> Result<BTreeMap<String, PathBuf>, PairError> {
 /// The error that says what was looked for and what was there.
 fn no_pairs(source: &PairSource, selection: &PairSelection) -> Result<PairError, PairError> {
     let mut looked_for = match source {
+        PairSource::Manifest { .. } => "pairs".to_owned(),
         PairSource::SideBySide { .. } => "side-by-side pictures".to_owned(),
         PairSource::TwoFolders { map, .. } => {
             format!("pictures with a partner of the same name in {}", map.display())
         }
     };
+    if let Some(split) = selection.split {
+        looked_for += &format!(" of split {split}");
+    }
     looked_for += &format!(" ({})", EXTENSIONS.map(|extension| format!(".{extension}")).join(", "));
     if selection.first.is_some() || selection.last.is_some() {
         looked_for += &format!(" named {selection}");
@@ -391,6 +454,10 @@ fn no_pairs(source: &PairSource, selection: &PairSelection) -> Result<PairError,
         PairSource::SideBySide { folder, .. } => (folder, format!("pictures: {}", listed(folder)?)),
         PairSource::TwoFolders { satellite, map } => {
             (satellite, format!("satellite pictures: {}, map pictures: {}", listed(satellite)?, listed(map)?))
+        }
+        PairSource::Manifest { manifest } => {
+            let found = Manifest::read(manifest).map_err(|error| PairError::Manifest(Box::new(error)))?;
+            (manifest, format!("pairs: {}", found.pairs.len()))
         }
     };
     Ok(PairError::NoPairs { folder: folder.clone(), looked_for, found })
@@ -460,7 +527,8 @@ mod tests {
     #[test]
     fn selections_include_both_ends() {
         let selection: PairSelection = "1..1000".parse().unwrap();
-        assert_eq!(selection, PairSelection { first: Some(1), last: Some(1000), limit: None });
+        let expected = PairSelection { first: Some(1), last: Some(1000), ..PairSelection::default() };
+        assert_eq!(selection, expected);
         assert_eq!(selection.to_string(), "1..1000");
         for (name, included) in [
             ("1", true),
@@ -492,6 +560,10 @@ mod tests {
             toml::from_str("layout = \"two-folders\"\nsatellite = \"a\"\nmap = \"b\"").unwrap();
         assert_eq!(source, PairSource::TwoFolders { satellite: "a".into(), map: "b".into() });
         assert_eq!(toml::from_str::<PairSource>(&toml::to_string(&source).unwrap()).unwrap(), source);
+        let source: PairSource = toml::from_str("layout = \"manifest\"\nmanifest = \"a\"").unwrap();
+        assert_eq!(source, PairSource::Manifest { manifest: "a".into() });
+        let selection: PairSelection = toml::from_str("split = \"test\"").unwrap();
+        assert_eq!(selection.split, Some(Split::Test));
         for wrong in [
             "layout = \"side-by-side\"\nfolder = \"a\"\nmap = \"b\"",
             "layout = \"two-folders\"\nsatellite = \"a\"\nmap = \"b\"\ncolour = 1",

@@ -123,7 +123,7 @@ fn property(name: &str, value: &str) -> String {
 }
 
 /// Text as XML allows it: markup escaped, and control characters, which XML cannot hold at all, replaced.
-fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
         match character {

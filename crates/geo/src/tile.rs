@@ -20,7 +20,7 @@ pub const MAX_ZOOM: u8 = 30;
 pub const MAX_LATITUDE: f64 = 85.051_128_779_806_59;
 
 /// Length of the equator in metres, as web Mercator takes it: WGS 84's larger radius.
-const EQUATOR_METRES: f64 = 2.0 * PI * 6_378_137.0;
+pub(crate) const EQUATOR_METRES: f64 = 2.0 * PI * 6_378_137.0;
 
 /// How far, in widths of the world, an edge of a box may reach over an edge of a tile without meaning the next tile.
 ///
@@ -74,7 +74,7 @@ fn last(z: u8) -> u64 {
 
 /// One square of a web map: zoom, column from 180° west, row from the north.
 ///
-/// The order is that of zoom, then column, then row. As text a tile is `z/x/y`.
+/// The order is that of zoom, then column, then row. As text and in files a tile is `z/x/y`.
 ///
 /// ```
 /// use earthmapper_geo::{LonLat, Tile};
@@ -84,7 +84,8 @@ fn last(z: u8) -> u64 {
 /// assert_eq!(florence.parent(), Some("9/272/186".parse()?));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Tile {
     z: u8,
     x: u32,
@@ -248,6 +249,20 @@ impl FromStr for Tile {
     }
 }
 
+impl TryFrom<String> for Tile {
+    type Error = TileError;
+
+    fn try_from(text: String) -> Result<Self, TileError> {
+        text.parse()
+    }
+}
+
+impl From<Tile> for String {
+    fn from(tile: Tile) -> Self {
+        tile.to_string()
+    }
+}
+
 /// Metres of ground under one pixel at a latitude in degrees.
 ///
 /// ```
@@ -260,7 +275,7 @@ pub fn metres_per_pixel(latitude: f64, zoom: u8, tile_size: u32) -> f64 {
 
 /// A point in web Mercator: fractions of the world from the west and from the north, the latter outside 0 … 1 near the
 /// poles.
-fn in_world(point: LonLat) -> (f64, f64) {
+pub(crate) fn in_world(point: LonLat) -> (f64, f64) {
     let x = (point.longitude() + 180.0) / 360.0;
     (x, row_fraction(point.latitude()))
 }

@@ -68,7 +68,7 @@ fn selections_split_a_folder_without_overlap() {
     assert_eq!(names(&open("1..10")).len(), 10);
     assert_eq!(names(&open("11..")), ["11", "12"]);
     assert_eq!(names(&open("..2")), ["1", "2"]);
-    let selection = PairSelection { first: Some(3), last: None, limit: Some(2) };
+    let selection = PairSelection { first: Some(3), limit: Some(2), ..everything() };
     let pairs = PairFolder::open(&side_by_side(folder.path()), &selection).unwrap();
     assert_eq!(names(&pairs), ["3", "4"]);
 }

@@ -70,6 +70,24 @@ pub fn decode_picture(
     Ok(Picture { width, height, rgb })
 }
 
+/// Decodes the bytes of a picture as [`decode_picture`] does, and says where it is more than half transparent.
+pub(crate) fn decode_with_holes(
+    bytes: &[u8],
+    name: &Path,
+    limits: &PictureLimits,
+) -> Result<(Picture, Mask), PictureError> {
+    let decoded = decode(bytes, name, limits)?;
+    let (width, height) = (decoded.width(), decoded.height());
+    if !decoded.color().has_alpha() {
+        let picture = Picture { width, height, rgb: decoded.into_rgb8().into_raw() };
+        return Ok((picture, Mask::filled(width, height, false)));
+    }
+    let decoded = DynamicImage::from(decoded.into_rgba8());
+    let holes = decoded.as_bytes().chunks_exact(4).map(|pixel| pixel[3] < 128).collect();
+    let mask = Mask::new(width, height, holes).expect("one value per pixel");
+    Ok((Picture { width, height, rgb: over_white(decoded) }, mask))
+}
+
 /// Decodes the bytes of a mask as [`read_mask`] does; `name` stands for the path in errors.
 ///
 /// # Errors

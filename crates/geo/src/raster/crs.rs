@@ -168,6 +168,27 @@ impl Projection {
     }
 }
 
+impl Projection {
+    /// The coordinates of a point; the inverse of [`Projection::lonlat`].
+    pub fn coordinates(&self, point: LonLat) -> Result<(f64, f64), CrsError> {
+        let (longitude, latitude) = (point.longitude(), point.latitude());
+        let mut coordinates = (longitude.to_radians(), latitude.to_radians());
+        let outside = |detail: String| CrsError::Outside {
+            epsg: self.epsg,
+            x: longitude,
+            y: latitude,
+            detail: format!("degrees cannot be projected ({detail})"),
+        };
+        proj4rs::transform::transform(&self.wgs84, &self.source, &mut coordinates)
+            .map_err(|error| outside(error.to_string()))?;
+        let (x, y) = match self.kind() {
+            CrsKind::Geographic => (coordinates.0.to_degrees(), coordinates.1.to_degrees()),
+            CrsKind::Projected => coordinates,
+        };
+        if x.is_finite() && y.is_finite() { Ok((x, y)) } else { Err(outside("no number".to_owned())) }
+    }
+}
+
 /// A point of the WGS 84 ellipsoid in space, in metres from the centre of the Earth.
 ///
 /// Distances are measured between such points: they know no edge of the map at a pole or at 180°.
@@ -218,6 +239,17 @@ mod tests {
         // The false origin of a UTM zone is its central meridian on the equator.
         near(lonlat(26914, 500_000.0, 0.0), (-99.0, 0.0));
         near(lonlat(32733, 500_000.0, 10_000_000.0), (15.0, 0.0));
+    }
+
+    #[test]
+    fn degrees_become_coordinates_again() {
+        for (epsg, x, y) in
+            [(4326, -97.5, 46.25), (3857, 1_252_344.27, 5_430_000.0), (26914, 612_345.6, 5_223_456.7)]
+        {
+            let projection = Projection::new(Epsg(epsg)).unwrap();
+            let (again_x, again_y) = projection.coordinates(projection.lonlat(x, y).unwrap()).unwrap();
+            assert!((again_x - x).abs() < 1e-3 && (again_y - y).abs() < 1e-3, "{epsg}: {again_x}, {again_y}");
+        }
     }
 
     #[test]

@@ -32,6 +32,18 @@ impl AffineTransform {
         )
     }
 
+    /// The pixel position of coordinates; the inverse of [`AffineTransform::apply`].
+    ///
+    /// Without meaning unless [`AffineTransform::is_invertible`].
+    pub fn invert(&self, x: f64, y: f64) -> (f64, f64) {
+        let determinant = self.right.0 * self.down.1 - self.right.1 * self.down.0;
+        let (x, y) = (x - self.origin.0, y - self.origin.1);
+        (
+            (x * self.down.1 - y * self.down.0) / determinant,
+            (y * self.right.0 - x * self.right.1) / determinant,
+        )
+    }
+
     /// Whether every pixel has an area: no number is infinite and the two steps are not parallel.
     pub fn is_invertible(&self) -> bool {
         let determinant = self.right.0 * self.down.1 - self.right.1 * self.down.0;
@@ -150,6 +162,33 @@ impl GeoReference {
     }
 }
 
+/// A reference ready to compute many positions: the projection is looked up once.
+pub(crate) struct Locator {
+    transform: AffineTransform,
+    projection: Projection,
+}
+
+impl Locator {
+    /// # Errors
+    ///
+    /// Every [`CrsError`] but [`CrsError::Outside`].
+    pub(crate) fn new(reference: &GeoReference) -> Result<Self, CrsError> {
+        Ok(Self { transform: reference.transform, projection: Projection::new(reference.epsg()?)? })
+    }
+
+    /// The point under a pixel position.
+    pub(crate) fn lonlat(&self, x: f64, y: f64) -> Result<LonLat, CrsError> {
+        let (x, y) = self.transform.apply(x, y);
+        self.projection.lonlat(x, y)
+    }
+
+    /// The pixel position of a point, which may lie outside the raster.
+    pub(crate) fn pixel(&self, point: LonLat) -> Result<(f64, f64), CrsError> {
+        let (x, y) = self.projection.coordinates(point)?;
+        Ok(self.transform.invert(x, y))
+    }
+}
+
 /// One pixel's width or height as a vector in space, in metres. Where the world ends within the pixel, twice the half
 /// that is on it.
 fn step(
@@ -213,6 +252,9 @@ mod tests {
         let expected = metres(&reference(straight, 32614), 0.0, 0.0);
         for transform in [rotated, south_up] {
             assert!(transform.is_invertible() && !transform.is_north_up());
+            let (x, y) = transform.apply(12.5, 70.25);
+            let (column, row) = transform.invert(x, y);
+            assert!((column - 12.5).abs() < 1e-6 && (row - 70.25).abs() < 1e-6, "{column}, {row}");
             assert!((metres(&reference(transform, 32614), 0.0, 0.0) - expected).abs() < 1e-6);
         }
         let north = reference(south_up, 32614).place(0.0, 1000.0).unwrap().position().latitude();

@@ -24,6 +24,7 @@ use std::fmt;
 pub use crs::{CrsError, CrsKind, Epsg, NoEpsg};
 pub use error::RasterError;
 pub use geokeys::{GeoKeys, PixelIs};
+pub(crate) use georeference::Locator;
 pub use georeference::{AffineTransform, GeoReference};
 pub use reader::{RasterReader, RasterWindow};
 pub use samples::SampleType;

@@ -82,6 +82,14 @@ pub enum StoreError {
         /// The store.
         path: PathBuf,
     },
+    /// No file is named as the pattern says.
+    #[error("{}: holds no tiles named {pattern} (.png, .jpg or .webp); check the folder and the pattern", path.display())]
+    NoNamedTiles {
+        /// The folder.
+        path: PathBuf,
+        /// How names were expected to look.
+        pattern: String,
+    },
     /// There are more tiles than fit a list.
     #[error("{}: says that it holds more than {limit} tiles; split it", path.display())]
     TooManyTiles {
@@ -183,6 +191,7 @@ impl StoreError {
             | Self::Unsupported { .. }
             | Self::Damaged { .. }
             | Self::NoTiles { .. }
+            | Self::NoNamedTiles { .. }
             | Self::TooManyTiles { .. }
             | Self::BadTile { .. }
             | Self::TileTooBig { .. } => true,

@@ -7,6 +7,8 @@
 //! | MBTiles 1.3 (SQLite) | `.mbtiles` | with others of the same second, in a transaction | all are there but those of a last second; go on with [`Existing::Continue`] |
 //! | PMTiles 3 | `.pmtiles` | with all others, by [`TileWriter::finish`] | nothing is there; write a folder or MBTiles and copy |
 //!
+//! Folders whose file names hold the numbers, such as `OAM-{x}-{y}-{z}.png`, are read by [`NamedReader`].
+//!
 //! Whatever stops a program, a tile is there whole or not at all. An MBTiles file that replaces another
 //! ([`Existing::Replace`]) is written beside it and takes its name at the end, as PMTiles always are.
 //!
@@ -43,6 +45,7 @@ mod error;
 mod folder;
 mod mbtiles;
 mod metadata;
+mod named;
 mod pmtiles;
 
 use std::fs::File;
@@ -57,6 +60,7 @@ pub use folder::{FolderReader, FolderWriter, TILE_JSON};
 pub use mbtiles::{MbtilesReader, MbtilesWriter};
 use metadata::Content;
 pub use metadata::{TileFormat, TileMetadata};
+pub use named::{NamedReader, TilePattern, UnclearPattern};
 pub use pmtiles::{PmtilesReader, PmtilesWriter};
 
 use crate::tile::Tile;
