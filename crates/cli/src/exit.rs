@@ -5,7 +5,9 @@ use std::io::ErrorKind;
 use earthmapper::device::DeviceError;
 use earthmapper::model::ModelError;
 use earthmapper::translator::GenerationError;
+use earthmapper_geo::dataset::{DatasetError, SplitError};
 use earthmapper_geo::raster::RasterError;
+use earthmapper_geo::render::RenderError;
 use earthmapper_geo::store::StoreError;
 use earthmapper_geo::{PairError, PictureError, PlaceError, TileError, WriteError};
 use earthmapper_lab::evaluate::EvaluateError;
@@ -92,7 +94,14 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<i32> {
     if let Some(error) = cause.downcast_ref::<RasterError>() {
         return Some(if error.is_bad_input() { BAD_INPUT } else { FAILURE });
     }
-    if cause.is::<TileError>()
+    if let Some(error) = cause.downcast_ref::<DatasetError>() {
+        return Some(if error.is_bad_input() { BAD_INPUT } else { FAILURE });
+    }
+    if let Some(error) = cause.downcast_ref::<RenderError>() {
+        return Some(if error.is_bad_input() { BAD_INPUT } else { FAILURE });
+    }
+    if cause.is::<SplitError>()
+        || cause.is::<TileError>()
         || cause.is::<BadInput>()
         || cause.is::<PlaceError>()
         || cause.is::<ImportError>()

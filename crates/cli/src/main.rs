@@ -35,6 +35,8 @@ enum Command {
     Inpaint(commands::inpaint::Args),
     Outpaint(commands::outpaint::Args),
     Tile(commands::tile::Args),
+    Render(commands::render::Args),
+    Dataset(commands::dataset::Args),
     #[command(subcommand)]
     Train(commands::train::Command),
     Evaluate(commands::evaluate::Args),
@@ -55,6 +57,8 @@ fn main() {
         Command::Inpaint(args) => commands::inpaint::run(args, output),
         Command::Outpaint(args) => commands::outpaint::run(args, output),
         Command::Tile(args) => commands::tile::run(args, output),
+        Command::Render(args) => commands::render::run(args, output),
+        Command::Dataset(args) => commands::dataset::run(args, output),
         Command::Train(command) => commands::train::run(command, output),
         Command::Evaluate(args) => commands::evaluate::run(args, output),
         Command::Model(command) => commands::model::run(command, output),

@@ -7,7 +7,9 @@ use earthmapper_geo::raster::{
     Stretch, Validity,
 };
 use earthmapper_geo::store::open_tiles;
-use earthmapper_geo::{Mask, Picture, PictureLimits, read_picture, read_provenance};
+use earthmapper_geo::{
+    Mask, Picture, PictureLimits, WriteOptions, read_picture, read_provenance, write_picture,
+};
 use support::{SIDE, Workshop};
 
 impl Workshop {
@@ -398,4 +400,84 @@ fn a_model_trained_without_places_is_not_told_one() {
     let said = translate("out/c.png", "model", place).stderr;
     assert!(said.contains("the place is not used"), "{said}");
     assert_eq!(bytes("out/c.png"), bytes("out/a.png"));
+}
+
+#[test]
+fn vector_data_become_a_pyramid_and_with_photographs_a_data_set() {
+    let workshop = Workshop::new();
+    let write = |name: &str, text: &str| std::fs::write(workshop.path(name), text).unwrap();
+    // Houses on a square of 0.02°, one for each tile of zoom 16 or so.
+    let house = |x: f64, y: f64| {
+        let [w, s, e, n] = [x, y, x + 0.002, y + 0.001];
+        format!(
+            r#"{{"type": "Feature", "properties": {{}}, "geometry": {{"type": "Polygon", "coordinates":
+            [[[{w}, {s}], [{e}, {s}], [{e}, {n}], [{w}, {n}], [{w}, {s}]]]}}}}"#
+        )
+    };
+    let houses: Vec<String> =
+        (0..36).map(|i| house(11.2 + 0.004 * f64::from(i % 6), 43.7 + 0.003 * f64::from(i / 6))).collect();
+    write(
+        "houses.geojson",
+        &format!(r#"{{"type": "FeatureCollection", "features": [{}]}}"#, houses.join(",")),
+    );
+    let render = |output: &str, more: &str| {
+        workshop.run(&format!("-q render houses.geojson {output} --class building --json {more}"))
+    };
+    let drawn = render("out/houses", "--min-zoom 14 --max-zoom 16 --bbox 11.2,43.7,11.22,43.715").succeeded();
+    let tiles = drawn.json()["tiles"].as_u64().unwrap();
+    assert!(tiles > 10 && drawn.json()["made"] == tiles, "{}", drawn.stdout);
+    assert_eq!(render("out/none", "--min-zoom 9 --max-zoom 8").code, 2);
+    assert_eq!(render("out/houses", "--min-zoom 14 --max-zoom 14").code, 1, "nothing is replaced unasked");
+    let again = render("out/houses", "--resume --min-zoom 14 --max-zoom 16 --bbox 11.2,43.7,11.22,43.715");
+    assert_eq!(again.succeeded().json()["made"], 0);
+    assert_eq!(workshop.run("-q render good.png out/none --min-zoom 1 --max-zoom 1").code, 3);
+
+    // The drawn tiles, coloured, serve as photographs.
+    for tile in open_tiles(workshop.path("out/houses")).unwrap().tiles().unwrap() {
+        if tile.z() == 16 {
+            let name = format!("photographs/{tile}.png");
+            let drawn = workshop.read(&format!("out/houses/{tile}.png"));
+            let seed = tile.x() * 7 + tile.y() * 13;
+            let photograph = Picture::drawn(drawn.width(), drawn.height(), |x, y| {
+                let noise = ((x / 5 * 37 + y / 7 * 71 + seed * 29) % 60) as u8;
+                drawn.pixel(x, y).map(|value| value / 2 + noise)
+            });
+            std::fs::create_dir_all(workshop.path(&name).parent().unwrap()).unwrap();
+            write_picture(workshop.path(&name), &photograph, &WriteOptions::default()).unwrap();
+        }
+    }
+    write(
+        "set.toml",
+        "[[sources]]\nname = \"houses\"\nimagery = { path = \"photographs\" }\n\
+         map = { path = \"houses.geojson\", class = \"building\" }\n\
+         [filters]\nmap_deviation = 1.0\nhaze = \"off\"\ncloud = \"off\"\nblank = \"off\"\nnear_duplicate = \"off\"\n",
+    );
+    let made = workshop.run("-q dataset make out/set -c set.toml --json").succeeded();
+    let kept = made.json()["report"]["kept"].as_u64().unwrap();
+    assert!(kept > 4, "{}", made.stdout);
+    assert_eq!(
+        workshop.run("-q dataset check out/set --json").succeeded().json()["problems"],
+        serde_json::json!([])
+    );
+    let split = workshop.run("-q dataset split out/set --seed 3 --json").succeeded().json();
+    let count = |name: &str| split["splits"][name].as_u64().unwrap();
+    let all = count("train") + count("validation") + count("test") + split["between"].as_u64().unwrap();
+    assert_eq!(all, kept);
+    workshop.run("-q dataset stats out/set out/set.html").succeeded();
+    let page = std::fs::read_to_string(workshop.path("out/set.html")).unwrap();
+    assert!(page.contains("data:image/png;base64,") && !page.contains("<script"));
+    std::fs::remove_file(workshop.path(&format!("out/set/{}", first_pair(&workshop)))).unwrap();
+    let broken = workshop.run("-q dataset check out/set");
+    assert_eq!(broken.code, 3, "{}", broken.stderr);
+    assert!(broken.stdout.contains("houses"), "{}", broken.stdout);
+    write("wrong.toml", "sauces = []\n");
+    assert_eq!(workshop.run("-q dataset make out/wrong -c wrong.toml").code, 3);
+    assert!(!workshop.path("out/wrong").exists());
+}
+
+/// The file of the first pair of `out/set`, inside it.
+fn first_pair(workshop: &Workshop) -> String {
+    let manifest = std::fs::read_to_string(workshop.path("out/set/manifest.jsonl")).unwrap();
+    let pair: serde_json::Value = serde_json::from_str(manifest.lines().nth(1).unwrap()).unwrap();
+    pair["file"].as_str().unwrap().to_owned()
 }

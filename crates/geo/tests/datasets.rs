@@ -50,7 +50,11 @@ fn ground_at(point: LonLat) -> [u8; 3] {
 fn stripes(tile: Tile, side: u32) -> Picture {
     Picture::drawn(side, side, |x, y| {
         let seed = tile.x().wrapping_mul(31) ^ tile.y().wrapping_mul(17);
-        if (x / 8 + y / 16 + seed) % 3 == 0 { [250, 240, 230] } else { [160, (seed % 200) as u8, 150] }
+        if (x / 8 + y / 16 + seed).is_multiple_of(3) {
+            [250, 240, 230]
+        } else {
+            [160, (seed % 200) as u8, 150]
+        }
     })
 }
 

@@ -11,7 +11,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use earthmapper::pictures::to_tensor;
 use earthmapper::tokenizer::{MultiScaleTokenizer, TokenPyramid};
-use earthmapper::{TokenizerConfig, weights};
+use earthmapper::{LonLat, Place, TokenizerConfig, weights};
 use earthmapper_geo::files::atomic_write;
 use earthmapper_geo::pairs::{Pair, PairFolder};
 use earthmapper_geo::picture::{Picture, PictureLimits};
@@ -43,6 +43,8 @@ pub struct KnownPicture {
 pub struct PairTokens {
     /// One picture per modality, in the order satellite, map.
     pub pictures: [KnownPicture; 2],
+    /// Where it lies, if its data set says so, and the metres per pixel of the cut.
+    pub place: Option<Place>,
 }
 
 impl PairTokens {
@@ -113,6 +115,7 @@ impl TokenCache {
         }
         for index in 0..pairs.len() {
             digest.update(pairs.path(index).as_os_str().as_encoded_bytes());
+            digest.update(serde_json::to_vec(&pairs.place(index)).expect("plain data"));
         }
         let digest = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
         Self {
@@ -192,13 +195,17 @@ impl TokenCache {
             let read: Vec<_> = batch
                 .par_iter()
                 .map(|&index| {
-                    self.pairs.read(index, &PictureLimits::default()).map(|pair| self.cut(cut, index, &pair))
+                    let pair = self.pairs.read(index, &PictureLimits::default());
+                    pair.map(|pair| (index, self.cut(cut, index, &pair)))
                 })
                 .collect();
-            let mut pictures = Vec::new();
+            let (mut pictures, mut cuts) = (Vec::new(), Vec::new());
             for result in read {
                 match result {
-                    Ok(pair) => pictures.extend(pair),
+                    Ok((index, (pair, metres))) => {
+                        pictures.extend(pair);
+                        cuts.push((index, metres));
+                    }
                     Err(error) => skipped.push(&error)?,
                 }
             }
@@ -212,10 +219,10 @@ impl TokenCache {
                 tokens: encoded.tokens.picture(index),
                 features: features[index * size..][..size].iter().map(|x| f16::from_f32(*x)).collect(),
             };
-            let pairs = 0..pictures.len() / 2;
-            tokens.extend(
-                pairs.map(|pair| PairTokens { pictures: [picture(2 * pair), picture(2 * pair + 1)] }),
-            );
+            tokens.extend(cuts.iter().enumerate().map(|(pair, &(index, zoom))| PairTokens {
+                pictures: [picture(2 * pair), picture(2 * pair + 1)],
+                place: self.place(index, zoom),
+            }));
         }
         if tokens.is_empty() {
             return Err(skipped.nothing_readable().into());
@@ -223,7 +230,15 @@ impl TokenCache {
         Ok(Some(tokens))
     }
 
-    fn cut(&self, cut: Cut, index: usize, pair: &Pair) -> [Picture; 2] {
+    /// Where a pair lies whose pixels were made `zoom` times as large as the file's.
+    fn place(&self, index: usize, zoom: f64) -> Option<Place> {
+        let place = self.pairs.place(index)?;
+        let metres = place.metres_per_pixel().map(|metres| metres * zoom);
+        Some(Place::new(place.position(), metres).unwrap_or(place))
+    }
+
+    /// The two pictures, and pixels of the file per pixel of theirs.
+    fn cut(&self, cut: Cut, index: usize, pair: &Pair) -> ([Picture; 2], f64) {
         let side = self.config.picture_side as u32;
         let (width, height) = (pair.satellite.width(), pair.satellite.height());
         let augmentation = match cut {
@@ -232,10 +247,12 @@ impl TokenCache {
             }
             Cut::Centred => crate::data::Augmentation::centred(width, height),
         };
-        [augmentation.apply(&pair.satellite, side), augmentation.apply(&pair.map, side)]
+        let pictures = [augmentation.apply(&pair.satellite, side), augmentation.apply(&pair.map, side)];
+        (pictures, f64::from(augmentation.side) / f64::from(side))
     }
 
-    /// One tensor per scale, `[pairs, 2, tokens, depth]`, and the features, `[pairs, 2, latent, side, side]`.
+    /// One tensor per scale, `[pairs, 2, tokens, depth]`, the features, `[pairs, 2, latent, side, side]`, and where pairs
+    /// lie: longitude, latitude, metres per pixel, `[pairs, 3]`, NaN for what is not known.
     fn write(&self, path: &Path, tokens: &[PairTokens]) -> Result<(), TrainError> {
         let fail = |problem: String| TrainError::Checkpoint { path: path.into(), problem };
         std::fs::create_dir_all(&self.folder).map_err(|error| fail(error.to_string()))?;
@@ -258,7 +275,16 @@ impl TokenCache {
         let side = self.config.sides[scales - 1];
         let shape = vec![tokens.len(), 2, self.config.latent_width, side, side];
         let view = TensorView::new(Dtype::F16, shape, &features).expect("shape and bytes agree");
-        let views = views.chain(std::iter::once(("features".to_string(), view)));
+        let places = tokens.iter().flat_map(|pair| match pair.place {
+            Some(place) => {
+                let metres = place.metres_per_pixel().unwrap_or(f64::NAN);
+                [place.position().longitude(), place.position().latitude(), metres]
+            }
+            None => [f64::NAN; 3],
+        });
+        let places: Vec<u8> = places.flat_map(f64::to_le_bytes).collect();
+        let places = TensorView::new(Dtype::F64, vec![tokens.len(), 3], &places).expect("three per pair");
+        let views = views.chain([("features".to_string(), view), ("places".to_string(), places)]);
         let file = safetensors::serialize(views, None).expect("sizes are known");
         atomic_write(path, &file, true).map_err(|error| fail(error.to_string()))
     }
@@ -281,7 +307,21 @@ impl TokenCache {
         let features = file.tensor("features").ok()?;
         let features: Vec<f16> =
             features.data().as_chunks::<2>().0.iter().map(|bytes| f16::from_le_bytes(*bytes)).collect();
+        let places: Vec<f64> = file
+            .tensor("places")
+            .ok()?
+            .data()
+            .as_chunks::<8>()
+            .0
+            .iter()
+            .map(|b| f64::from_le_bytes(*b))
+            .collect();
+        let place = |pair: usize| {
+            let position = LonLat::new(places[3 * pair], places[3 * pair + 1]).ok()?;
+            Place::new(position, Some(places[3 * pair + 2]).filter(|metres| metres.is_finite())).ok()
+        };
         let whole = count > 0
+            && places.len() == 3 * count
             && features.len() == count * 2 * latents
             && (0..scales.len())
                 .all(|k| scales[k].len() == count * 2 * size(k) && scales[k].iter().all(known));
@@ -294,7 +334,10 @@ impl TokenCache {
         };
         whole.then(|| {
             (0..count)
-                .map(|pair| PairTokens { pictures: [picture(2 * pair), picture(2 * pair + 1)] })
+                .map(|pair| PairTokens {
+                    pictures: [picture(2 * pair), picture(2 * pair + 1)],
+                    place: place(pair),
+                })
                 .collect()
         })
     }

@@ -1,6 +1,7 @@
 //! One file per command.
 
 pub mod completions;
+pub mod dataset;
 pub mod doctor;
 pub mod evaluate;
 pub mod generate;
@@ -8,6 +9,7 @@ pub mod inpaint;
 pub mod man;
 pub mod model;
 pub mod outpaint;
+pub mod render;
 pub mod tile;
 pub mod train;
 pub mod translate;

@@ -354,7 +354,7 @@ pub(super) fn colour_deviation(picture: &Picture) -> f64 {
 
 /// 64 bits of the coarse frequencies of a picture's grey.
 fn perceptual_hash(picture: &Picture) -> u64 {
-    let hasher = HasherConfig::new().hash_size(8, 8).hash_alg(HashAlg::Mean).preproc_dct().to_hasher();
+    let hasher = HasherConfig::new().hash_size(8, 8).hash_alg(HashAlg::Median).preproc_dct().to_hasher();
     let small = picture.resized(picture.width().min(64), picture.height().min(64));
     let (width, height) = (small.width(), small.height());
     let buffer = image::RgbImage::from_raw(width, height, small.into_rgb()).expect("three bytes per pixel");

@@ -78,7 +78,8 @@ fn clouds_are_bright_grey_and_soft() {
     assert!(
         broken(&partly(0.4, |x, y| [230, 210 + (x % 3) as u8, 150 + (y % 5) as u8]), &map(128)).is_empty()
     );
-    let roofs = |x: u32, y: u32| if (x / 4 + y / 4) % 2 == 0 { [250, 250, 249] } else { [160, 160, 158] };
+    let roofs =
+        |x: u32, y: u32| if (x / 4 + y / 4).is_multiple_of(2) { [250, 250, 249] } else { [160, 160, 158] };
     assert!(broken(&partly(0.4, roofs), &map(128)).is_empty());
 }
 

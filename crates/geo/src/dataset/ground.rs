@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use super::cell::{Cell, Frame, around, crs_error, nearest_zoom};
 use super::error::DatasetError;
 use super::manifest::Credit;
-use super::map::{MapError, MapSource};
+use super::map::{Draw, MapSource};
 use super::options::SourceOptions;
 use super::resample::{Mapping, Patch, resample};
 use crate::lonlat::LonLat;
@@ -23,15 +23,14 @@ const TRIED: usize = 16;
 /// Sides that tiles may have.
 const TILE_SIDES: std::ops::RangeInclusive<u32> = 16..=4096;
 
-/// Draws maps from what some options name; none when they name a raster or a tile store.
-pub(super) type Draw<'a> = &'a dyn Fn(&SourceOptions) -> Result<Option<Box<dyn MapSource>>, MapError>;
-
 /// An open source of pictures of the ground.
 pub(super) struct Ground {
     pub options: SourceOptions,
     pub kind: Kind,
 }
 
+// There are two of these per source; a box would buy nothing.
+#[allow(clippy::large_enum_variant)]
 pub(super) enum Kind {
     Tiles { reader: Box<dyn TileReader>, side: u32 },
     Raster { reader: RasterReader, rendering: Rendering, locator: Locator },
@@ -221,7 +220,7 @@ impl Ground {
         const NEARLY: f64 = 1e-4;
         let (left, top, right, bottom) = mapping.extent();
         let (width, height) = (right - left, bottom - top);
-        if !(width * height <= MAX_PIXELS as f64) {
+        if width * height > MAX_PIXELS as f64 || (width * height).is_nan() {
             return Err(self.too_fine(width as u64, height as u64));
         }
         // Half a pixel around, for what lies between the middles of pixels of either side of the border.

@@ -11,13 +11,13 @@ use rayon::prelude::*;
 use super::cell::{Cell, Frame, RasterFrame, crs_error, nearest_zoom};
 use super::error::DatasetError;
 use super::filter::{Filters, Rule, measure};
-use super::ground::{Draw, Ground, Kind, open_raster};
+use super::ground::{Ground, Kind, open_raster};
 use super::journal::{JOURNAL, Journal, Outcome, Task};
 use super::manifest::{
     MANIFEST, Manifest, ManifestHeader, PairRecord, REJECTED, Report, SourceCredit, json_line,
 };
-use super::map::{MapError, MapSource};
-use super::options::{Grid, MakeOptions, Registration, SourceOptions, SourcePair};
+use super::map::Draw;
+use super::options::{Grid, MakeOptions, Registration, SourcePair};
 use super::resample::Patch;
 use crate::files::{WriteError, atomic_write};
 use crate::picture::{Mask, Picture, WriteOptions, encode_picture};
@@ -58,7 +58,7 @@ pub struct Progress {
 pub fn make(
     folder: impl AsRef<Path>,
     options: &MakeOptions,
-    draw: &dyn Fn(&SourceOptions) -> Result<Option<Box<dyn MapSource>>, MapError>,
+    draw: Draw<'_>,
     existing: Existing,
     progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<Report, DatasetError> {

@@ -21,6 +21,9 @@ pub trait MapSource: Send + Sync {
     fn map(&self, tile: Tile, side: u32) -> Result<Option<Picture>, MapError>;
 }
 
+/// Draws maps from what some options name; none when they name a raster or a tile store.
+pub type Draw<'a> = &'a dyn Fn(&SourceOptions) -> Result<Option<Box<dyn MapSource>>, MapError>;
+
 /// Draws no maps: every map is read from a raster or a tile store. For the `draw` argument of
 /// [`make`](fn@super::make).
 ///

@@ -16,6 +16,7 @@
 
 mod cell;
 mod check;
+mod drawn;
 mod error;
 mod filter;
 mod ground;
@@ -33,11 +34,12 @@ mod stats;
 mod world;
 
 pub use check::{Problem, check};
+pub use drawn::drawn_maps;
 pub use error::DatasetError;
 pub use filter::{Filters, Limit, Measures, Rule, measure};
 pub use make::{Progress, make};
 pub use manifest::{Credit, MANIFEST, Manifest, ManifestHeader, PairRecord, REJECTED, Report, SourceCredit};
-pub use map::{MapError, MapSource, no_drawn_maps};
+pub use map::{Draw, MapError, MapSource, no_drawn_maps};
 pub use options::{Grid, MakeOptions, Registration, SourceOptions, SourcePair};
 pub use sheet::{alignment_sheet, contact_sheet};
 pub use shift::{Shift, find_shift};

@@ -7,6 +7,7 @@ use super::filter::Filters;
 use super::split::SplitOptions;
 use crate::datum::Datum;
 use crate::raster::Epsg;
+use crate::render::Class;
 use crate::store::TilePattern;
 use crate::tile::{BoundingBox, MAX_ZOOM};
 
@@ -68,6 +69,10 @@ pub struct SourceOptions {
     pub crs: Option<Epsg>,
     /// The bands of a raster that are red, green and blue, counted from 1; one band is grey.
     pub bands: Option<Vec<usize>>,
+    /// The class of features of GeoJSON whose properties say nothing.
+    pub class: Option<Class>,
+    /// The style of a drawn map, when it is not the built-in one.
+    pub style: Option<PathBuf>,
     /// Whom to name; without it, what the tile store says.
     pub attribution: Option<String>,
     /// The licence of the pictures.
@@ -209,7 +214,7 @@ impl SourcePair {
             _ => {}
         }
         for (key, source) in [("imagery", &self.imagery), ("map", &self.map)] {
-            if source.offset.iter().any(|pixels| !(pixels.abs() <= 4096.0)) {
+            if source.offset.iter().any(|pixels| pixels.is_nan() || pixels.abs() > 4096.0) {
                 return wrong(
                     &format!("{key}.offset"),
                     "is beyond 4096 pixels; give pixels of a pair".to_owned(),

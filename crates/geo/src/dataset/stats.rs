@@ -171,8 +171,8 @@ impl Sums {
     fn add(&mut self, picture: &Picture) {
         for pixel in picture.rgb().chunks_exact(3) {
             self.count += 1.0;
-            for channel in 0..3 {
-                let value = f64::from(pixel[channel]);
+            for (channel, &value) in pixel.iter().enumerate() {
+                let value = f64::from(value);
                 self.sum[channel] += value;
                 self.squares[channel] += value * value;
             }

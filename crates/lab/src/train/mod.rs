@@ -311,7 +311,8 @@ fn sheet(model: &EarthMapper, known: &[PairTokens], place: Option<Place>) -> Pic
             tokens: PairTokens::tokens(&pairs, source),
             features: PairTokens::features(&pairs, source, &model.tokenizer_config, &model.device()),
         };
-        let condition = |i| Condition::translation(model, encoded.picture(i), target, place);
+        let condition =
+            |i| Condition::translation(model, encoded.picture(i), target, pairs[i].place.or(place));
         let conditions: Vec<Condition> = (0..pairs.len()).map(condition).collect();
         let options = model.generation.towards(target);
         let mut out = translator.run(&conditions, &seeds, options, &mut |_| {}).expect("a batch of one kind");

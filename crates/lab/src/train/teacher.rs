@@ -126,9 +126,11 @@ impl Teacher<'_> {
         batch_share: f64,
         numbers: &mut BTreeMap<String, f64>,
     ) -> Tensor<1> {
-        let hidden = |_: &&PairTokens| random.random::<f64>() < self.config.hide_place;
-        let places: Vec<Option<Place>> =
-            pairs.iter().map(hidden).map(|hidden| if hidden { None } else { self.config.place }).collect();
+        let mut hidden = |_: &&PairTokens| random.random::<f64>() < self.config.hide_place;
+        let places: Vec<Option<Place>> = pairs
+            .iter()
+            .map(|pair| if hidden(pair) { None } else { pair.place.or(self.config.place) })
+            .collect();
         // The alignment stays in 32 bits, as do the hidden states and targets that it meets.
         let transformer = match self.config.precision {
             Precision::F32 => learner.transformer.clone(),
@@ -285,7 +287,8 @@ impl Teacher<'_> {
         let batches: Vec<Vec<&PairTokens>> = pairs.chunks(8).map(|pairs| pairs.iter().collect()).collect();
         for batch in &batches {
             let share = batch.len() as f64 / pairs.len() as f64;
-            let places = vec![self.config.place; batch.len()];
+            let places: Vec<Option<Place>> =
+                batch.iter().map(|pair| pair.place.or(self.config.place)).collect();
             let mut put = |name: String, loss: Tensor<2>| {
                 *numbers.entry(name).or_insert(0.0) += share * f64::from(loss.mean().into_scalar::<f32>());
             };
