@@ -239,7 +239,9 @@ fn limits(model: &EarthMapper) -> String {
     };
     let places = match trained.places_known {
         true => "It knows the places of its training pictures; elsewhere a place means little to it.",
-        false => "It has seen no place, so the program does not tell it one: `--lat` and `--lon` change nothing.",
+        false => {
+            "It has seen no place, so the program does not tell it one: `--lat` and `--lon` change nothing."
+        }
     };
     format!(
         "## Intended use and limits\n\n\
