@@ -1,6 +1,7 @@
 //! Training, validation and test on different ground.
 
 use std::collections::BTreeMap;
+use std::f64::consts::{PI, TAU};
 use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
@@ -362,11 +363,17 @@ impl Area {
         GeomWithData::new(Rectangle::from_corners(self.lower, self.upper), index)
     }
 
-    /// So many metres on the plane, where the plane is stretched most within them; a little more, because the Earth is
-    /// no sphere.
+    /// So many metres on the plane, as far as they reach in any direction; a little more, because the Earth is no sphere.
     fn reach(&self, metres: f64) -> f64 {
-        let farthest = (self.far + metres / 110_000.0).min(LAST_LATITUDE);
-        metres * 1.01 / (EQUATOR_METRES * farthest.to_radians().cos()) + TOUCH
+        let angle = metres * 1.01 / EQUATOR_METRES * TAU;
+        let last = LAST_LATITUDE.to_radians();
+        let far = self.far.to_radians().min(last);
+        // Toward the pole the plane is stretched more and more.
+        let along = angle / (far + angle).min(last).cos();
+        // The farthest meridian that a circle around the farthest point touches; all of them when it holds the pole.
+        let sine = angle.sin() / far.cos();
+        let across = if sine < 1.0 { sine.asin() } else { PI };
+        along.max(across) / TAU + TOUCH
     }
 
     /// The area grown by `reach`, and the same a world to the left and to the right.

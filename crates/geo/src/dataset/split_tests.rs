@@ -36,9 +36,19 @@ fn distance(left: BoundingBox, right: BoundingBox) -> f64 {
     if gap <= 1e-9 && side <= 1e-9 {
         return -1.0;
     }
-    let far =
-        [left, right].iter().map(|ground| ground.north().abs().max(ground.south().abs())).fold(0.0, f64::max);
-    (gap.max(0.0) * 110_500.0).hypot(side * 111_300.0 * far.to_radians().cos())
+    if side <= 1e-9 {
+        return gap * 110_500.0;
+    }
+    // Between the sides that face each other, on a sphere: near a pole the shortest way is far from straight on a map.
+    let latitudes = |ground: BoundingBox| {
+        (0..=16).map(move |i| ground.south() + (ground.north() - ground.south()) * f64::from(i) / 16.0)
+    };
+    let metres = |a: f64, b: f64| {
+        let (a, b, side) = (a.to_radians(), b.to_radians(), side.min(180.0).to_radians());
+        let haversine = ((a - b) / 2.0).sin().powi(2) + a.cos() * b.cos() * (side / 2.0).sin().powi(2);
+        2.0 * 6_340_000.0 * haversine.sqrt().asin()
+    };
+    latitudes(left).flat_map(|a| latitudes(right).map(move |b| metres(a, b))).fold(f64::INFINITY, f64::min)
 }
 
 #[test]
