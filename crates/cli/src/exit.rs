@@ -67,7 +67,7 @@ pub struct Partly {
     /// Outputs wanted.
     pub of: usize,
     /// Why the next one is not.
-    pub cause: PictureError,
+    pub cause: String,
 }
 
 /// The exit code of an error: that of the first cause in its chain that says one.

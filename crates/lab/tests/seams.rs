@@ -1,4 +1,5 @@
-//! Whether borders of windows show in what the bundled model makes of real scenes.
+//! Whether borders of windows show in what the bundled model makes of real scenes. The pictures are written into the folder
+//! that `EARTHMAPPER_SHEETS` names.
 
 use std::path::{Path, PathBuf};
 

@@ -86,7 +86,7 @@ impl Canvas {
             |bytes: Vec<u8>| Picture::new(self.width as u32, rows, bytes).expect("three bytes a pixel");
         let taken = (
             whole(done.iter().flat_map(colour).collect()),
-            whole(done.iter().flat_map(|sums| [byte(sums[3], sums[4]); 3]).collect()),
+            whole(done.iter().flat_map(|sums| [mean_byte(sums[3], sums[4]); 3]).collect()),
         );
         self.sums.copy_within(count.., 0);
         let kept = (self.height - rows as usize) * self.width;
@@ -97,11 +97,11 @@ impl Canvas {
 }
 
 fn colour(&[r, g, b, _, weight]: &[f32; 5]) -> [u8; 3] {
-    [r, g, b].map(|sum| byte(sum, weight))
+    [r, g, b].map(|sum| mean_byte(sum, weight))
 }
 
 /// A weighted mean; 0 where nothing lies.
-fn byte(sum: f32, weight: f32) -> u8 {
+pub(crate) fn mean_byte(sum: f32, weight: f32) -> u8 {
     (sum / weight.max(f32::MIN_POSITIVE)).round().clamp(0.0, 255.0) as u8
 }
 

@@ -9,7 +9,7 @@ use earthmapper_geo::Modality;
 use earthmapper_geo::Place;
 use earthmapper_geo::picture::Picture;
 
-use crate::canvas::Fade;
+use crate::canvas::{Fade, mean_byte};
 use crate::translator::{Condition, GenerationError, GenerationOptions, Translator};
 use crate::windows::window_seed;
 
@@ -135,8 +135,7 @@ impl<'a> Lattice<'a> {
                 }
             }
         }
-        let byte = |sum: f32, weight: f32| (sum / weight.max(f32::MIN_POSITIVE)).round() as u8;
-        let rgb = sums.iter().flat_map(|&[r, g, b, weight]| [r, g, b].map(|sum| byte(sum, weight)));
+        let rgb = sums.iter().flat_map(|&[r, g, b, weight]| [r, g, b].map(|sum| mean_byte(sum, weight)));
         Picture::new(area.width, area.height, rgb.collect()).expect("three bytes a pixel")
     }
 

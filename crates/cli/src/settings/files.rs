@@ -109,24 +109,32 @@ impl FileArgs {
             provenance: Some(provenance.clone()),
             ..Default::default()
         };
-        for (written, output) in outputs.iter().enumerate() {
-            let result = match output.content {
-                Content::Colour(picture) => write_picture(output.path, picture, &options),
-                Content::Grey(width, height, values) => {
-                    write_grey(output.path, width, height, values, &options)
-                }
-            };
-            match result {
-                Ok(()) => {}
-                Err(cause) if written == 0 => return Err(cause.into()),
-                Err(cause) => {
-                    for done in &outputs[..written] {
-                        super::say(&done.path.display().to_string())?;
-                    }
-                    return Err(Partly { written, of: outputs.len(), cause }.into());
-                }
+        let write = |output: &Written| match output.content {
+            Content::Colour(picture) => write_picture(output.path, picture, &options),
+            Content::Grey(width, height, values) => write_grey(output.path, width, height, values, &options),
+        };
+        one_by_one(outputs.iter().map(|output| (output.path, || write(output))))
+    }
+}
+
+/// Finishes outputs one after another.
+///
+/// # Errors
+/// The first one's own error when nothing is written, else [`Partly`] after listing on stdout what is.
+pub fn one_by_one<'a, E: std::error::Error + Send + Sync + 'static>(
+    outputs: impl ExactSizeIterator<Item = (&'a Path, impl FnOnce() -> Result<(), E>)>,
+) -> Result<()> {
+    let of = outputs.len();
+    let mut done: Vec<&Path> = Vec::new();
+    for (path, write) in outputs {
+        match write() {
+            Ok(()) => done.push(path),
+            Err(cause) if done.is_empty() => return Err(cause.into()),
+            Err(cause) => {
+                done.iter().try_for_each(|path| super::say(&path.display().to_string()))?;
+                return Err(Partly { written: done.len(), of, cause: cause.to_string() }.into());
             }
         }
-        Ok(())
     }
+    Ok(())
 }

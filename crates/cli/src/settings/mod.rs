@@ -2,6 +2,7 @@
 
 mod files;
 mod generation;
+pub mod resolution;
 
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -16,7 +17,7 @@ use earthmapper_geo::Provenance;
 use earthmapper_lab::progress::{Interrupt, ProgressMode};
 use serde_json::json;
 
-pub use files::{Content, FileArgs, Written};
+pub use files::{Content, FileArgs, Written, one_by_one};
 pub use generation::GenerationArgs;
 
 use crate::exit::NoModel;

@@ -16,7 +16,7 @@ use earthmapper::pictures::from_tensor;
 use earthmapper::sampler::derive_seed;
 use earthmapper::tokenizer::{Encoding, MultiScaleTokenizer};
 use earthmapper::translator::{Condition, Translator};
-use earthmapper::{EarthMapper, EarthMapperConfig, JointTransformer, Modality, Place, TokenizerConfig};
+use earthmapper::{EarthMapper, EarthMapperConfig, JointTransformer, Modality, TokenizerConfig};
 use earthmapper_geo::pairs::PairFolder;
 use earthmapper_geo::picture::Picture;
 use rand::SeedableRng;
@@ -34,7 +34,7 @@ use crate::run::{Checkpoint, Run};
 use crate::semantic_infusion::Alignment;
 use crate::session::{Outcome, Session, TrainError, checkpoint_error, not_a_number, warn_about_overlap};
 use crate::token_cache::{Cut, PairTokens, TokenCache};
-use teacher::Teacher;
+use teacher::{Teacher, place_of};
 
 /// What learns: the transformer, and A when semantic infusion is on.
 #[derive(Module, Debug)]
@@ -185,7 +185,7 @@ pub fn train(config: &TransformerTraining, session: &Session) -> Result<Outcome,
             let numbers = teacher.validate(average.module().transformer(), &known, session.device.clone());
             log(&mut run, step, epoch, &numbers)?;
             let model = teacher.model(average.module().transformer(), &tokenizer_config);
-            run.sample(step, "translations", &sheet(&model, &known, config.place))?;
+            run.sample(step, "translations", &sheet(&model, &known, config))?;
             let loss = numbers["validation/loss"];
             progress.message(&format!(
                 "step {step}: validation loss {loss:.4} (satellite {:.4}, map {:.4})",
@@ -300,7 +300,7 @@ pub fn assemble(
 }
 
 /// Four validation pairs: photograph, map, map from photograph, photograph from map.
-fn sheet(model: &EarthMapper, known: &[PairTokens], place: Option<Place>) -> Picture {
+fn sheet(model: &EarthMapper, known: &[PairTokens], config: &TransformerTraining) -> Picture {
     let pairs: Vec<&PairTokens> = known.iter().step_by((known.len() / 4).max(1)).take(4).collect();
     let translator = Translator::new(model);
     let seeds: Vec<u64> = (0..pairs.len() as u64).collect();
@@ -312,7 +312,7 @@ fn sheet(model: &EarthMapper, known: &[PairTokens], place: Option<Place>) -> Pic
             features: PairTokens::features(&pairs, source, &model.tokenizer_config, &model.device()),
         };
         let condition =
-            |i| Condition::translation(model, encoded.picture(i), target, pairs[i].place.or(place));
+            |i| Condition::translation(model, encoded.picture(i), target, place_of(config, pairs[i]));
         let conditions: Vec<Condition> = (0..pairs.len()).map(condition).collect();
         let options = model.generation.towards(target);
         let mut out = translator.run(&conditions, &seeds, options, &mut |_| {}).expect("a batch of one kind");

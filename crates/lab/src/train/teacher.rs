@@ -127,10 +127,8 @@ impl Teacher<'_> {
         numbers: &mut BTreeMap<String, f64>,
     ) -> Tensor<1> {
         let mut hidden = |_: &&PairTokens| random.random::<f64>() < self.config.hide_place;
-        let places: Vec<Option<Place>> = pairs
-            .iter()
-            .map(|pair| if hidden(pair) { None } else { pair.place.or(self.config.place) })
-            .collect();
+        let places: Vec<Option<Place>> =
+            pairs.iter().map(|pair| if hidden(pair) { None } else { place_of(self.config, pair) }).collect();
         // The alignment stays in 32 bits, as do the hidden states and targets that it meets.
         let transformer = match self.config.precision {
             Precision::F32 => learner.transformer.clone(),
@@ -287,8 +285,7 @@ impl Teacher<'_> {
         let batches: Vec<Vec<&PairTokens>> = pairs.chunks(8).map(|pairs| pairs.iter().collect()).collect();
         for batch in &batches {
             let share = batch.len() as f64 / pairs.len() as f64;
-            let places: Vec<Option<Place>> =
-                batch.iter().map(|pair| pair.place.or(self.config.place)).collect();
+            let places: Vec<Option<Place>> = batch.iter().map(|pair| place_of(self.config, pair)).collect();
             let mut put = |name: String, loss: Tensor<2>| {
                 *numbers.entry(name).or_insert(0.0) += share * f64::from(loss.mean().into_scalar::<f32>());
             };
@@ -333,6 +330,11 @@ impl Teacher<'_> {
     ) -> EarthMapper {
         assemble(self.config, tokenizer_config.clone(), self.tokenizer.clone(), transformer.clone())
     }
+}
+
+/// The place that a pair is seen with: that of its data set when the model is to know places, else the one for all pairs.
+pub(super) fn place_of(config: &TransformerTraining, pair: &PairTokens) -> Option<Place> {
+    pair.place.filter(|_| config.trained_on.places_known).or(config.place)
 }
 
 /// Mean and standard deviation of each column of `[rows, latent]`.

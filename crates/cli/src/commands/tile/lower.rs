@@ -47,6 +47,11 @@ impl LowerZooms {
         self.expected.len()
     }
 
+    /// The tiles that there will be, unless all below one fail.
+    pub fn tiles(&self) -> impl Iterator<Item = Tile> {
+        self.expected.keys().copied()
+    }
+
     /// Takes a tile, or word that there will be none; gives the tiles above it that are complete now, from the nearest
     /// on, those that came out empty left out.
     pub fn add(&mut self, tile: Tile, picture: Option<&Picture>) -> Vec<(Tile, Picture)> {

@@ -4,6 +4,7 @@
 mod lower;
 mod mosaic;
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -11,7 +12,7 @@ use anyhow::Result;
 use earthmapper::EarthMapper;
 use earthmapper::lattice::{Lattice, PlaneArea};
 use earthmapper::sampler::derive_seed;
-use earthmapper::scene::WindowOptions;
+use earthmapper::scene::{Seam, WindowOptions};
 use earthmapper::translator::{GenerationOptions, Translator};
 use earthmapper::windows::Setting;
 use earthmapper_geo::picture::{decode_picture, encode_picture};
@@ -22,27 +23,15 @@ use earthmapper_geo::{BoundingBox, Modality, Picture, Place, Tile, WriteOptions}
 use earthmapper_lab::progress::Progress;
 use serde_json::json;
 
-use crate::exit::{BadInput, Interrupted, NoModel, SomeFailed, Usage};
+use crate::exit::{BadInput, Interrupted, SomeFailed, Usage};
 use crate::settings::{
-    FileArgs, GenerationArgs, ModelArgs, Output, check_modality, interrupt, print, provenance,
+    FileArgs, GenerationArgs, ModelArgs, Output, check_modality, interrupt, print, provenance, resolution,
 };
 use lower::LowerZooms;
 use mosaic::{Mosaic, load};
 
 /// Tiles are made block by block, so many zooms below the tile that they share: sixteen at most, next to each other.
 const BLOCK_ZOOMS: u8 = 2;
-
-/// How many times coarser or finer than the model's pixels, as a power of two, tiles are still resampled.
-const WITHIN_REASON: f64 = 2.0;
-
-/// How tiles are joined.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Joint {
-    /// Windows across the borders of tiles are cross-faded.
-    Blend,
-    /// Every tile is translated by itself, and borders show.
-    Crop,
-}
 
 /// Where the tiles of lower zooms come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -74,9 +63,9 @@ pub struct Args {
     /// Deepest zoom.
     #[arg(long, env = "EARTHMAPPER_MAX_ZOOM")]
     max_zoom: Option<u8>,
-    /// How tiles are joined.
-    #[arg(long, value_enum, default_value_t = Joint::Blend, env = "EARTHMAPPER_SEAM")]
-    seam: Joint,
+    /// How tiles are joined: blend (windows across their borders are cross-faded) or crop (each is translated by itself, and borders show).
+    #[arg(long, default_value_t = Seam::Blend, value_parser = seam, value_name = "blend|crop", env = "EARTHMAPPER_SEAM")]
+    seam: Seam,
     /// Where the tiles of lower zooms come from.
     #[arg(long, value_enum, default_value_t = Lower::Translate, env = "EARTHMAPPER_LOWER_ZOOMS")]
     lower_zooms: Lower,
@@ -95,6 +84,11 @@ pub struct Args {
     model: ModelArgs,
     #[command(flatten)]
     files: FileArgs,
+}
+
+/// Outpainting depends on which tiles were made before, and tiles must not.
+fn seam(text: &str) -> Result<Seam, String> {
+    text.parse().ok().filter(|seam| *seam != Seam::Outpaint).ok_or_else(|| "must be blend or crop".into())
 }
 
 pub fn run(args: Args, output: &Output) -> Result<()> {
@@ -130,7 +124,9 @@ pub fn run(args: Args, output: &Output) -> Result<()> {
     let mut writer =
         create_tiles(&args.output, args.metadata(reader.metadata(), &model.config.name), existing)?;
     let interrupt = interrupt()?;
-    let before = writer.tiles()?.len().min(all) as u64;
+    let there: HashSet<Tile> = writer.tiles()?.into_iter().collect();
+    let before =
+        tiles.iter().copied().chain(lower.tiles()).filter(|tile| there.contains(tile)).count() as u64;
     let mut progress = Progress::start(output.progress(), "tiles", before, all as u64);
     let (mut failed, mut made) = (Vec::new(), 0);
     let blocks = tiles.chunk_by(|a, b| block(*a) == block(*b));
@@ -199,7 +195,7 @@ struct Maker<'a> {
     reader: &'a dyn TileReader,
     model: &'a EarthMapper,
     options: &'a GenerationOptions,
-    /// The zoom that is being made, with [`Joint::Blend`].
+    /// The zoom that is being made, with [`Seam::Blend`].
     zoom: Option<Zoom<'a>>,
 }
 
@@ -221,30 +217,22 @@ impl<'a> Maker<'a> {
         tiles.iter().find_map(readable).map_or(256, |picture| picture.width())
     }
 
-    /// How many times, as a power of two, a tile's pixels are as large as the model's.
-    fn doublings(&self, tile: Tile, side: u32) -> f64 {
-        let trained = self.model.config.trained_on.metres_per_pixel;
-        trained.map_or(0.0, |trained| (tile.metres_per_pixel(side) / trained).log2())
+    /// How many times as large as the model's a tile's pixels are.
+    fn ratio(&self, tile: Tile, side: u32) -> f64 {
+        resolution::ratio(self.model, tile.metres_per_pixel(side))
     }
 
     /// Refuses tiles whose pixels are far larger or smaller than the model's.
     fn check_resolution(&self, tiles: &[Tile]) -> Result<()> {
-        let zooms = tiles.chunk_by(|a, b| a.z() == b.z());
-        for zoom in zooms {
-            let tile = zoom[zoom.len() / 2];
-            let side = self.side(zoom);
-            let doublings = self.doublings(tile, side);
-            if doublings.abs() > WITHIN_REASON && !self.args.force {
-                let text = format!(
-                    "{}: at zoom {} a pixel is {:.2} m, and the model {} was trained at {:.2} m; choose zooms with \
-                     --min-zoom and --max-zoom, or pass --force to translate the tiles as they are",
-                    self.args.source.display(),
-                    tile.z(),
-                    tile.metres_per_pixel(side),
-                    self.model.config.name,
-                    self.model.config.trained_on.metres_per_pixel.unwrap_or_default()
+        for zoom in tiles.chunk_by(|a, b| a.z() == b.z()) {
+            let (tile, side) = (zoom[zoom.len() / 2], self.side(zoom));
+            if !resolution::is_within_reason(self.ratio(tile, side)) && !self.args.force {
+                let cure = format!(
+                    "leave out zoom {} with --min-zoom or --max-zoom, or pass --force to translate the tiles as they are",
+                    tile.z()
                 );
-                return Err(NoModel(text).into());
+                let metres = tile.metres_per_pixel(side);
+                return Err(resolution::refusal(self.model, &self.args.source, metres, &cure).into());
             }
         }
         Ok(())
@@ -252,13 +240,13 @@ impl<'a> Maker<'a> {
 
     /// Power of two by which tiles are resampled for the model.
     fn resampling(&self, tile: Tile, side: u32) -> i32 {
-        let doublings = self.doublings(tile, side);
-        if doublings.abs() > WITHIN_REASON { 0 } else { doublings.round() as i32 }
+        let ratio = self.ratio(tile, side);
+        if resolution::is_within_reason(ratio) { ratio.log2().round() as i32 } else { 0 }
     }
 
     /// Makes the windows that some tiles of one zoom need.
     fn prepare(&mut self, tiles: &[Tile]) -> Result<()> {
-        let Some(&first) = tiles.first().filter(|_| self.args.seam == Joint::Blend) else { return Ok(()) };
+        let Some(&first) = tiles.first().filter(|_| self.args.seam == Seam::Blend) else { return Ok(()) };
         if self.zoom.as_ref().is_none_or(|zoom| zoom.number != first.z()) {
             let side = self.side(tiles);
             let told = self.model.config.trained_on.places_known;
@@ -287,7 +275,7 @@ impl<'a> Maker<'a> {
     /// Makes a tile, which was prepared.
     fn tile(&mut self, tile: Tile) -> Result<Picture> {
         match &mut self.zoom {
-            Some(zoom) if self.args.seam == Joint::Blend => {
+            Some(zoom) if self.args.seam == Seam::Blend => {
                 if let Some(index) = zoom.broken.iter().position(|(broken, _)| *broken == tile) {
                     return Err(zoom.broken.swap_remove(index).1);
                 }

@@ -17,14 +17,11 @@ use earthmapper_lab::progress::{Interrupt, Progress};
 use serde_json::json;
 
 use super::{Args, numbered};
-use crate::exit::{BadInput, Interrupted, NoModel, Usage};
-use crate::settings::{Output, check_modality, interrupt, provenance};
+use crate::exit::{BadInput, Interrupted, Usage};
+use crate::settings::{Output, check_modality, interrupt, one_by_one, provenance, resolution};
 
 /// Between these ratios of ground resolutions a scene is taken as it is.
 const ALIKE: std::ops::RangeInclusive<f64> = 0.8..=1.25;
-
-/// Between these it is resampled; beyond, too little is left of what the model learned to see.
-const WITHIN_REASON: std::ops::RangeInclusive<f64> = 0.25..=4.0;
 
 /// Rows whose mask is read at once when the result is written.
 const MASK_ROWS: u32 = 64;
@@ -158,7 +155,9 @@ pub fn run(args: Args, output: &Output) -> Result<()> {
     };
     translator.translate_scene(&mut scene, args.to, &setting, &windows)?;
     scene.progress.finish();
-    scene.writers.into_iter().chain(scene.uncertainties).try_for_each(RasterWriter::finish)?;
+    let writers: Vec<RasterWriter> = scene.writers.into_iter().chain(scene.uncertainties).collect();
+    let finished = paths.iter().zip(writers).map(|(path, writer)| (path.as_path(), || writer.finish()));
+    one_by_one(finished)?;
     output.outputs(&paths, false, facts)
 }
 
@@ -175,24 +174,16 @@ fn contents(args: &Args, reader: &RasterReader, provenance: Provenance) -> Raste
 
 /// The factor that brings a scene to the model's ground resolution.
 fn scale_of(args: &Args, model: &EarthMapper, middle: Option<Place>) -> Result<f64> {
-    let found = middle.and_then(|place| place.metres_per_pixel());
-    let (Some(found), Some(trained)) = (found, model.config.trained_on.metres_per_pixel) else {
-        return Ok(1.0);
-    };
-    let ratio = found / trained;
+    let Some(found) = middle.and_then(|place| place.metres_per_pixel()) else { return Ok(1.0) };
+    let ratio = resolution::ratio(model, found);
     if ALIKE.contains(&ratio) {
         return Ok(1.0);
     }
-    if WITHIN_REASON.contains(&ratio) || args.raster.force {
+    if resolution::is_within_reason(ratio) || args.raster.force {
         return Ok(ratio);
     }
-    let text = format!(
-        "{}: a pixel is {found:.2} m, and the model {} was trained at {trained:.2} m; use a model trained near that, or \
-         pass --force to resample all the same",
-        args.input.display(),
-        model.config.name
-    );
-    Err(NoModel(text).into())
+    let cure = "use a model trained near that, or pass --force to resample all the same";
+    Err(resolution::refusal(model, &args.input, found, cure).into())
 }
 
 /// A GeoTIFF that is read and written window by window.
