@@ -5,12 +5,19 @@ mod support;
 
 use support::Workshop;
 
-const COMMANDS: [&str; 16] = [
+const COMMANDS: [&str; 23] = [
     "",
     "translate",
     "generate",
     "inpaint",
     "outpaint",
+    "tile",
+    "render",
+    "dataset",
+    "dataset make",
+    "dataset check",
+    "dataset stats",
+    "dataset split",
     "train",
     "train tokenizer",
     "train transformer",

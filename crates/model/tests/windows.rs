@@ -4,8 +4,8 @@ use burn::tensor::Device;
 use earthmapper::config::Forcing;
 use earthmapper::guidance::Guidance;
 use earthmapper::sampler::{SamplerConfig, derive_seed};
-use earthmapper::scene::{Seam, Translated, WindowOptions};
-use earthmapper::translator::{Condition, GenerationOptions};
+use earthmapper::scene::{Scene, SceneRows, Seam, Translated, WindowOptions};
+use earthmapper::translator::{Condition, GenerationError, GenerationOptions};
 use earthmapper::weights::{Missing, apply, collect};
 use earthmapper::windows::{Margins, Setting};
 use earthmapper::{
@@ -121,6 +121,62 @@ fn outpainted_windows_keep_what_their_neighbours_made() {
         assert_eq!(outpainted.picture.crop(0, 0, 6, 4), first.picture.crop(0, 0, 6, 4));
         assert_eq!(blended.picture.crop(0, 0, 6, 4), first.picture.crop(0, 0, 6, 4));
         assert_ne!(outpainted.picture, blended.picture, "{forcing:?}");
+    }
+}
+
+/// A scene that watches how far reading runs ahead of writing.
+struct Watched {
+    picture: Picture,
+    written: u32,
+    /// The most rows of the scene that were read and not yet written.
+    ahead: u32,
+}
+
+impl Scene for Watched {
+    type Error = GenerationError;
+
+    fn size(&self) -> (u32, u32) {
+        (self.picture.width(), self.picture.height())
+    }
+
+    fn read(
+        &mut self,
+        corner: (u32, u32),
+        width: u32,
+        height: u32,
+    ) -> Result<(Picture, Option<Mask>), GenerationError> {
+        self.ahead = self.ahead.max(corner.1 + height - self.written);
+        Ok((self.picture.crop(corner.0, corner.1, width, height), None))
+    }
+
+    fn place(&self, _: f64, _: f64) -> Result<Option<Place>, GenerationError> {
+        Ok(None)
+    }
+
+    fn write(&mut self, rows: SceneRows) -> Result<(), GenerationError> {
+        assert_eq!((rows.top, rows.picture.width()), (self.written, self.picture.width()));
+        self.written += rows.picture.height();
+        Ok(())
+    }
+
+    fn progress(&mut self, _: usize, _: usize) -> Result<(), GenerationError> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_scene_is_held_a_few_rows_at_a_time() {
+    let model = tiny();
+    let options = options();
+    for (scale, most) in [(1.0, SIDE), (0.5, 2 * SIDE + 12), (2.0, SIDE / 2 + 8)] {
+        for seam in [Seam::Blend, Seam::Outpaint, Seam::Crop] {
+            let mut scene = Watched { picture: drawn(21, 230), written: 0, ahead: 0 };
+            let windows = WindowOptions { scale, seam, ..Default::default() };
+            let setting = setting(&options, 5);
+            Translator::new(&model).translate_scene(&mut scene, Modality::Map, &setting, &windows).unwrap();
+            assert_eq!(scene.written, 230);
+            assert!(scene.ahead <= most, "{} rows at scale {scale}, {seam}", scene.ahead);
+        }
     }
 }
 
