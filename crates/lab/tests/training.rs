@@ -284,6 +284,7 @@ fn a_stopped_transformer_run_goes_on_as_if_never_stopped() {
     (config.transformer.forcing, config.transformer.guide_blocks) = (Forcing::Aligned, 1);
     config.transformer.tied_head = true;
     (config.token_noise, config.scale_weights) = (0.3, vec![0.2, 0.3, 0.5]);
+    config.blotted = 0.2;
     let train = |session: &Session| train::train(&config, session).unwrap();
     let weights = |run: &Path| learner_weights(run, &config, None);
     let run = |name: &str| temporary.path().join(name);

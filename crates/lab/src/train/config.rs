@@ -94,6 +94,10 @@ pub struct TransformerTraining {
     /// see [`ResidualQuantizer::encode_with_mistakes`](earthmapper::tokenizer::ResidualQuantizer::encode_with_mistakes).
     #[serde(default)]
     pub token_noise: f64,
+    /// With aligned forcing: share of the known picture's positions that are blotted out (given the mean feature) in
+    /// training, so that a street is also learned from where it went on next door, and few pairs are not learned by heart.
+    #[serde(default)]
+    pub blotted: f64,
     /// Weight of each scale in the loss, coarse to fine, adding up to one; when empty, every token counts the same. The
     /// coarse scales decide what a picture shows, but have few tokens.
     #[serde(default)]
@@ -178,6 +182,7 @@ impl TransformerTraining {
             ("joint_share", self.joint_share),
             ("to_map_share", self.to_map_share),
             ("token_noise", self.token_noise),
+            ("blotted", self.blotted),
         ];
         for (key, share) in shares {
             if !(0.0..=1.0).contains(&share) {

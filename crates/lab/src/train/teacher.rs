@@ -224,15 +224,19 @@ impl Teacher<'_> {
         let (tokens, inputs): (Vec<TokenPyramid>, Vec<Vec<Tensor<3>>>) = visible.iter().map(taught).unzip();
         let condition = transformer.geo_embedding.forward(places);
         let (device, dtype) = (condition.device(), condition.dtype());
-        let like = |x: Tensor<3>| Tensor::<3>::from_data(x.into_data(), &device).cast(float(dtype));
-        let inputs: Vec<Vec<Tensor<3>>> =
-            inputs.into_iter().map(|inputs| inputs.into_iter().map(like).collect()).collect();
+        let inputs: Vec<Vec<Tensor<3>>> = inputs
+            .into_iter()
+            .map(|inputs| inputs.into_iter().map(|input| on(&device, input).cast(float(dtype))).collect())
+            .collect();
         let guides: Vec<(usize, Tensor<4>)> = view
             .guide
             .iter()
             .map(|&modality| {
-                let features = features(modality).into_data();
-                (modality, Tensor::<4>::from_data(features, &device).cast(float(dtype)))
+                let features = match &mut random {
+                    Some(random) => blot(features(modality), self.config.blotted, &mut **random),
+                    None => features(modality),
+                };
+                (modality, on(&device, features).cast(float(dtype)))
             })
             .collect();
         let guide = transformer.guide(&guides);
@@ -258,7 +262,7 @@ impl Teacher<'_> {
                 let before = TensorData::new(before, [batch * length, level]);
                 let sum = quantizer
                     .look_up(Tensor::<2, Int>::from_data(before, &device.clone().without_autodiff()));
-                Tensor::<2>::from_data(sum.into_data(), &device).cast(float(dtype))
+                on(&device, sum).cast(float(dtype))
             });
             let logits = transformer.logits(rows.clone(), chosen, level).cast(FloatDType::F32);
             let target =
@@ -390,6 +394,25 @@ fn add(numbers: &mut BTreeMap<String, f64>, name: &str, loss: &Tensor<1>, batch_
     *numbers.entry(name.into()).or_insert(0.0) += value;
 }
 
+/// Features `[batch, latent, side, side]` with a share of the positions replaced by the batch's mean feature.
+fn blot(features: Tensor<4>, share: f64, random: &mut ChaCha8Rng) -> Tensor<4> {
+    if share <= 0.0 {
+        return features;
+    }
+    let [batch, _, height, width] = features.dims();
+    let kept = (0..batch * height * width).map(|_| if random.random::<f64>() < share { 0.0f32 } else { 1.0 });
+    let kept = TensorData::new(kept.collect(), [batch, 1, height, width]);
+    let kept = Tensor::<4>::from_data(kept, &features.device());
+    let mean = features.clone().mean_dims(&[0, 2, 3]);
+    (features - mean.clone()) * kept + mean
+}
+
+/// A tensor made outside the graph as one of the device that the transformer is on. Nothing is copied: the two differ only
+/// in whether gradients are followed.
+fn on<const D: usize>(device: &Device, x: Tensor<D>) -> Tensor<D> {
+    if device.is_autodiff() { x.autodiff() } else { x }
+}
+
 fn float(dtype: DType) -> FloatDType {
     if dtype == DType::BF16 { FloatDType::BF16 } else { FloatDType::F32 }
 }
@@ -404,5 +427,33 @@ impl burn::module::ModuleMapper for ToBf16 {
     ) -> burn::module::Param<Tensor<D>> {
         let (id, tensor, _) = param.consume();
         burn::module::Param::initialized(id, tensor.cast(FloatDType::BF16))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blotted_positions_get_the_mean_and_the_others_stay() {
+        let features = Tensor::<4>::from_data(
+            TensorData::new((0..2 * 3 * 64).map(|v| v as f32).collect(), [2, 3, 8, 8]),
+            &Device::flex(),
+        );
+        let random = || ChaCha8Rng::seed_from_u64(7);
+        let values = |x: Tensor<4>| x.try_into_vec_as::<f32>().unwrap();
+        let (before, after) =
+            (values(features.clone()), values(blot(features.clone(), 0.25, &mut random())));
+        let mean = |channel: usize| (channel * 64) as f32 + 31.5 + 96.0;
+        let blotted = |i: usize| (after[i] - before[i]).abs() > 1e-3;
+        for i in (0..before.len()).filter(|i| blotted(*i)) {
+            assert!((after[i] - mean(i / 64 % 3)).abs() < 1e-3);
+            // A position is blotted in all of its channels.
+            let first = i / 192 * 192 + i % 64;
+            assert!((0..3).all(|channel| blotted(first + 64 * channel)), "position {i}");
+        }
+        let count = (0..before.len()).filter(|i| blotted(*i)).count();
+        assert!((60..140).contains(&count), "{count} of 384 values for a share of a quarter");
+        assert_eq!(values(blot(features, 0.0, &mut random())), before);
     }
 }
