@@ -314,6 +314,46 @@ fn a_geotiff_becomes_a_geotiff_of_the_same_place() {
     }
 }
 
+#[cfg(unix)]
+#[test]
+fn a_scene_stopped_half_way_goes_on() {
+    let workshop = Workshop::new();
+    let side = 40 * SIDE;
+    let mut writer =
+        RasterWriter::create(workshop.path("scene.tif"), RasterOptions::new(side, side)).unwrap();
+    writer.write_rows(&Picture::drawn(side, side, |x, y| [x as u8, y as u8, (x * y) as u8]), None).unwrap();
+    writer.finish().unwrap();
+    let translate = |output: &str| {
+        // Windows one by one, so that a stop does not change which are made together.
+        format!(
+            "translate scene.tif {output} --to map --model model --force --no-progress --batch-size 1 --seam outpaint"
+        )
+    };
+    workshop.run(&format!("-q {}", translate("out/whole.tif"))).succeeded();
+    assert!(!workshop.path("out/whole.tif.windows").exists(), "the journal of a whole scene is removed");
+
+    for signal in ["-INT", "-KILL"] {
+        let mut child = workshop.start(&translate("out/stopped.tif"));
+        let journal = workshop.path("out/stopped.tif.windows");
+        wait_until("some windows", || std::fs::metadata(&journal).is_ok_and(|facts| facts.len() > 20_000));
+        assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
+        let code = child.wait().unwrap().code();
+        assert_eq!(code, if signal == "-INT" { Some(130) } else { None });
+        assert!(!workshop.path("out/stopped.tif").exists());
+
+        let refused = workshop.run(&translate("out/stopped.tif"));
+        assert_eq!(refused.code, 1, "{}", refused.stderr);
+        assert!(refused.stderr.contains("--resume"), "{}", refused.stderr);
+        let other = workshop.run(&format!("{} --resume --seed 9", translate("out/stopped.tif")));
+        assert!(other.code == 1 && other.stderr.contains("other options"), "{}", other.stderr);
+        workshop.run(&format!("-q {} --resume", translate("out/stopped.tif"))).succeeded();
+        let bytes = |name: &str| std::fs::read(workshop.path(name)).unwrap();
+        assert!(bytes("out/whole.tif") == bytes("out/stopped.tif"), "as if never stopped, after {signal}");
+        assert!(!journal.exists());
+        std::fs::remove_file(workshop.path("out/stopped.tif")).unwrap();
+    }
+}
+
 #[test]
 fn tiles_are_translated_and_a_run_goes_on() {
     let workshop = Workshop::new();
