@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::process::Command;
+
 use earthmapper_geo::raster::{
     AffineTransform, GeoReference, PixelWindow, RasterLimits, RasterOptions, RasterReader, RasterWriter,
     Stretch, Validity,
@@ -10,7 +12,7 @@ use earthmapper_geo::store::open_tiles;
 use earthmapper_geo::{
     Mask, Picture, PictureLimits, WriteOptions, read_picture, read_provenance, write_picture,
 };
-use support::{SIDE, Workshop};
+use support::{SIDE, Workshop, wait_until};
 
 impl Workshop {
     fn read(&self, name: &str) -> Picture {
