@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::process::Command;
+
 use earthmapper_geo::raster::{
     AffineTransform, GeoReference, PixelWindow, RasterLimits, RasterOptions, RasterReader, RasterWriter,
     Stretch, Validity,
@@ -10,7 +12,7 @@ use earthmapper_geo::store::open_tiles;
 use earthmapper_geo::{
     Mask, Picture, PictureLimits, WriteOptions, read_picture, read_provenance, write_picture,
 };
-use support::{SIDE, Workshop};
+use support::{SIDE, Workshop, wait_until};
 
 impl Workshop {
     fn read(&self, name: &str) -> Picture {
@@ -311,6 +313,46 @@ fn a_geotiff_becomes_a_geotiff_of_the_same_place() {
     translate("alike", "out/s.tif", "--samples 2 --entropy out/e.tif").succeeded();
     for name in ["out/s-1.tif", "out/s-2.tif", "out/e-1.tif", "out/e-2.tif"] {
         assert!(workshop.path(name).is_file(), "{name}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_scene_stopped_half_way_goes_on() {
+    let workshop = Workshop::new();
+    let side = 40 * SIDE;
+    let mut writer =
+        RasterWriter::create(workshop.path("scene.tif"), RasterOptions::new(side, side)).unwrap();
+    writer.write_rows(&Picture::drawn(side, side, |x, y| [x as u8, y as u8, (x * y) as u8]), None).unwrap();
+    writer.finish().unwrap();
+    let translate = |output: &str| {
+        // Windows one by one, so that a stop does not change which are made together.
+        format!(
+            "translate scene.tif {output} --to map --model model --force --no-progress --batch-size 1 --seam outpaint"
+        )
+    };
+    workshop.run(&format!("-q {}", translate("out/whole.tif"))).succeeded();
+    assert!(!workshop.path("out/whole.tif.windows").exists(), "the journal of a whole scene is removed");
+
+    for signal in ["-INT", "-KILL"] {
+        let mut child = workshop.start(&translate("out/stopped.tif"));
+        let journal = workshop.path("out/stopped.tif.windows");
+        wait_until("some windows", || std::fs::metadata(&journal).is_ok_and(|facts| facts.len() > 20_000));
+        assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
+        let code = child.wait().unwrap().code();
+        assert_eq!(code, if signal == "-INT" { Some(130) } else { None });
+        assert!(!workshop.path("out/stopped.tif").exists());
+
+        let refused = workshop.run(&translate("out/stopped.tif"));
+        assert_eq!(refused.code, 1, "{}", refused.stderr);
+        assert!(refused.stderr.contains("--resume"), "{}", refused.stderr);
+        let other = workshop.run(&format!("{} --resume --seed 9", translate("out/stopped.tif")));
+        assert!(other.code == 1 && other.stderr.contains("other options"), "{}", other.stderr);
+        workshop.run(&format!("-q {} --resume", translate("out/stopped.tif"))).succeeded();
+        let bytes = |name: &str| std::fs::read(workshop.path(name)).unwrap();
+        assert!(bytes("out/whole.tif") == bytes("out/stopped.tif"), "as if never stopped, after {signal}");
+        assert!(!journal.exists());
+        std::fs::remove_file(workshop.path("out/stopped.tif")).unwrap();
     }
 }
 

@@ -2,31 +2,9 @@
 
 mod support;
 
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
 
-use support::Workshop;
-
-impl Workshop {
-    fn start(&self, arguments: &str) -> Child {
-        let mut command = self.command();
-        command
-            .args(arguments.split_whitespace())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap()
-    }
-}
-
-/// Waits until something is so, but not for ever.
-fn wait_until(what: &str, is_so: impl Fn() -> bool) {
-    let start = Instant::now();
-    while !is_so() {
-        assert!(start.elapsed() < Duration::from_secs(120), "waited two minutes for {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
+use support::{Workshop, wait_until};
 
 #[test]
 fn a_model_is_trained_exported_and_used() {

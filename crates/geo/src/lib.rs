@@ -13,6 +13,7 @@
 //! | [`datum`] | [`Datum`]: the shifted coordinates of Chinese maps |
 //! | [`raster`] | [`RasterReader`](raster::RasterReader), [`RasterWriter`](raster::RasterWriter): GeoTIFF scenes by windows, with their place |
 //! | [`render`] | [`Renderer`](render::Renderer): maps drawn from vector tiles, GeoJSON and OpenStreetMap, one tile or a pyramid |
+//! | [`window_journal`] | [`WindowJournal`]: windows of a large output that is not whole yet |
 //! | [`files`] | [`atomic_write`]: a file is there whole or not at all |
 //!
 //! # Example
@@ -44,6 +45,7 @@ pub mod raster;
 pub mod render;
 pub mod store;
 pub mod tile;
+pub mod window_journal;
 
 pub use datum::{Datum, UnknownDatum};
 pub use files::{WriteError, atomic_write, atomic_write_with, check_output};
@@ -56,3 +58,4 @@ pub use picture::{
 };
 pub use provenance::{Provenance, read_provenance};
 pub use tile::{BoundingBox, Tile, TileCover, TileError};
+pub use window_journal::WindowJournal;

@@ -5,7 +5,8 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use burn::tensor::Device;
 use earthmapper::config::TrainedOn;
@@ -58,6 +59,13 @@ impl Workshop {
         std::fs::create_dir(workshop.path("out")).unwrap();
         workshop.picture("good.png", SIDE, SIDE);
         workshop
+    }
+
+    /// Starts the program and does not wait for it.
+    pub fn start(&self, arguments: &str) -> Child {
+        let mut command = self.command();
+        command.args(arguments.split_whitespace()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().unwrap()
     }
 
     /// Side-by-side pairs, and configurations for both trainings.
@@ -181,5 +189,15 @@ pub fn tiny_tokenizer() -> TokenizerConfig {
         residual_blocks: 1,
         linear_path: true,
         ..Default::default()
+    }
+}
+
+/// Waits for something that another program does.
+#[track_caller]
+pub fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < Duration::from_secs(120), "waited two minutes for {what}");
+        std::thread::sleep(Duration::from_millis(20));
     }
 }

@@ -4,14 +4,15 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use earthmapper::EarthMapper;
-use earthmapper::scene::{Scene, SceneRows, WindowOptions};
-use earthmapper::translator::Translator;
+use earthmapper::scene::{MadeWindow, Scene, SceneRows, WindowOptions};
+use earthmapper::translator::{GenerationOptions, Translator};
 use earthmapper::windows::Setting;
 use earthmapper_geo::picture::{Mask, Picture};
 use earthmapper_geo::raster::{
     Epsg, PixelWindow, RasterError, RasterLimits, RasterOptions, RasterReader, RasterWriter, Rendering,
     Stretch, Validity,
 };
+use earthmapper_geo::window_journal::{Earlier, WindowId, WindowJournal};
 use earthmapper_geo::{Place, Provenance};
 use earthmapper_lab::progress::{Interrupt, Progress};
 use serde_json::json;
@@ -41,6 +42,9 @@ pub struct RasterArgs {
     /// GeoTIFF: translate it even when its ground resolution is far from the model's, or when it has no georeference.
     #[arg(long, value_parser = clap::builder::BoolishValueParser::new(), env = "EARTHMAPPER_FORCE")]
     force: bool,
+    /// GeoTIFF: go on where an interrupted run stopped; windows that are made are kept beside the output until it is whole.
+    #[arg(long, conflicts_with = "overwrite", value_parser = clap::builder::BoolishValueParser::new(), env = "EARTHMAPPER_RESUME")]
+    resume: bool,
 }
 
 impl RasterArgs {
@@ -49,6 +53,7 @@ impl RasterArgs {
         let flag = match self {
             Self { bands: Some(_), .. } => "--bands",
             Self { crs: Some(_), .. } => "--crs",
+            Self { resume: true, .. } => "--resume",
             Self { stretch, .. } if *stretch != Stretch::Auto => "--stretch",
             _ => return Ok(()),
         };
@@ -93,6 +98,12 @@ pub fn run(args: Args, output: &Output) -> Result<()> {
         return Err(Usage("a GeoTIFF says itself where it lies; leave out --lat and --lon".into()).into());
     }
     args.files.check_names(&paths)?;
+    let earlier = match (args.raster.resume, args.files.overwrite) {
+        (true, _) => Earlier::Continue,
+        (false, true) => Earlier::Discard,
+        (false, false) => Earlier::Refuse,
+    };
+    WindowJournal::check(&paths[0], earlier)?;
     let mut reader = RasterReader::open(&args.input, &RasterLimits::default())?;
     if let Some(epsg) = args.raster.crs {
         reader = reader.with_crs(epsg)?;
@@ -136,14 +147,19 @@ pub fn run(args: Args, output: &Output) -> Result<()> {
     let writer = |path: &PathBuf| RasterWriter::create(path, contents(&args, &reader, provenance.clone()));
     let mut writers = paths.iter().map(writer).collect::<Result<Vec<_>, _>>()?;
     let uncertainties = writers.split_off(args.samples as usize);
+    let journal = WindowJournal::open(&paths[0], &task_line(&args, &model, scale, &options)?, earlier)?;
+    let kept = journal.count() as u64;
     let mut scene = RasterScene {
         reader: &reader,
         rendering,
         told: known.is_some(),
         writers,
         uncertainties,
-        progress: Progress::start(output.progress(), "windows", 0, windows * u64::from(args.samples)),
-        done: 0,
+        progress: Progress::start(output.progress(), "windows", kept, windows * u64::from(args.samples)),
+        journal,
+        done: kept,
+        made: 0,
+        side: model.tokenizer_config.picture_side as u32,
         interrupt: interrupt()?,
     };
     let setting = Setting { place: None, seed: args.generation.seed, options: &options };
@@ -155,10 +171,29 @@ pub fn run(args: Args, output: &Output) -> Result<()> {
     };
     translator.translate_scene(&mut scene, args.to, &setting, &windows)?;
     scene.progress.finish();
+    let journal = scene.journal;
     let writers: Vec<RasterWriter> = scene.writers.into_iter().chain(scene.uncertainties).collect();
     let finished = paths.iter().zip(writers).map(|(path, writer)| (path.as_path(), || writer.finish()));
     one_by_one(finished)?;
+    journal.remove()?;
     output.outputs(&paths, false, facts)
+}
+
+/// Everything that a window depends on, in one line.
+fn task_line(args: &Args, model: &EarthMapper, scale: f64, options: &GenerationOptions) -> Result<String> {
+    let state = |path: &Path| -> Result<serde_json::Value> {
+        let facts = std::fs::metadata(path)?;
+        let changed = facts.modified()?.duration_since(std::time::UNIX_EPOCH)?.as_nanos() as u64;
+        Ok(json!({ "path": path.canonicalize()?, "length": facts.len(), "changed": changed }))
+    };
+    let folder = args.model.folder()?;
+    let task = json!({
+        "input": state(&args.input)?, "model": [state(&folder.join("model.safetensors"))?, state(&folder.join("tokenizer/model.safetensors"))?],
+        "name": model.config.name, "to": args.to, "seed": args.generation.seed, "scale": scale, "seam": args.seam.to_string(),
+        "bands": args.raster.bands, "stretch": format!("{:?}", args.raster.stretch), "crs": args.raster.crs.map(|crs| crs.to_string()),
+        "options": options, "device": args.model.device,
+    });
+    Ok(task.to_string())
 }
 
 /// What the results have in common with the scene.
@@ -197,7 +232,13 @@ struct RasterScene<'a> {
     /// One per sample, or none.
     uncertainties: Vec<RasterWriter>,
     progress: Progress,
-    done: usize,
+    journal: WindowJournal,
+    /// Windows that the progress counts.
+    done: u64,
+    /// Windows made by this run.
+    made: u64,
+    /// Of a window, in pixels.
+    side: u32,
     interrupt: Interrupt,
 }
 
@@ -244,11 +285,30 @@ impl Scene for RasterScene<'_> {
     }
 
     fn progress(&mut self, done: usize, _: usize) -> Result<()> {
-        self.progress.update(done as u64, (done - self.done) as u64, None);
-        self.done = done;
+        // Windows of an earlier run count from the start, so that the time left is that of the others.
+        let done = (done as u64).max(self.done);
+        self.progress.update(done, self.made, None);
+        (self.done, self.made) = (done, 0);
         match self.interrupt.requested() {
-            true => Err(Interrupted("nothing is written").into()),
+            true => Err(Interrupted("pass --resume to go on from here").into()),
             false => Ok(()),
         }
+    }
+
+    fn recall(&mut self, window: WindowId) -> Result<Option<MadeWindow>> {
+        let pixels = (self.side * self.side) as usize * 3;
+        let Some(bytes) = self.journal.find(window)? else { return Ok(None) };
+        let Some((rgb, rest)) = bytes.split_at_checked(pixels) else { return Ok(None) };
+        let picture = Picture::new(self.side, self.side, rgb.to_vec())?;
+        let uncertainty = rest.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+        Ok(Some(MadeWindow { picture, uncertainty }))
+    }
+
+    fn keep(&mut self, window: WindowId, made: &MadeWindow) -> Result<()> {
+        let mut bytes = made.picture.rgb().to_vec();
+        made.uncertainty.iter().for_each(|value| bytes.extend(value.to_le_bytes()));
+        self.journal.note(window, &bytes)?;
+        self.made += 1;
+        Ok(())
     }
 }

@@ -3,18 +3,22 @@
 //! [`Translator::translate_scene`] holds one row of windows in memory, whatever the height; where the pixels come from
 //! and go to is a [`Scene`]. [`Translator::translate`] is the same for pictures that are in memory anyway.
 
-use std::ops::Range;
+mod grid;
 
-use earthmapper_geo::picture::{Mask, Picture, PixelArea};
+use std::collections::HashMap;
+
+use earthmapper_geo::picture::{Mask, Picture};
+use earthmapper_geo::window_journal::WindowId;
 use earthmapper_geo::{Modality, Place};
 
-use crate::canvas::{Canvas, Fade};
+use crate::canvas::Canvas;
 use crate::pictures::to_tensor;
 use crate::rows::RowResampler;
 use crate::sampler::derive_seed;
 use crate::tokenizer::Encoding;
 use crate::translator::{Condition, GenerationError, Known, Translator};
-use crate::windows::{Setting, filled_with_mean, padded, window_seed};
+use crate::windows::{Setting, filled_with_mean, window_seed};
+use grid::{Grid, middle};
 
 /// How windows are joined.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -85,6 +89,15 @@ pub struct SceneRows {
     pub uncertainty: Picture,
 }
 
+/// A window that was made.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MadeWindow {
+    /// The picture, a square of the model's side.
+    pub picture: Picture,
+    /// How undecided the model was in each finest token, in [0, 1].
+    pub uncertainty: Vec<f32>,
+}
+
 /// Where the pixels of a large picture come from and where those of the results go.
 pub trait Scene {
     /// What can go wrong with them.
@@ -121,6 +134,23 @@ pub trait Scene {
     /// # Errors
     /// To stop.
     fn progress(&mut self, done: usize, all: usize) -> Result<(), Self::Error>;
+
+    /// A window, by sample, column and row, that an interrupted run made; by default there are none. The result is
+    /// the same as if it had been made now.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn recall(&mut self, _window: WindowId) -> Result<Option<MadeWindow>, Self::Error> {
+        Ok(None)
+    }
+
+    /// Is given every window that was made now, in case the run does not come to its end.
+    ///
+    /// # Errors
+    /// When it cannot be kept.
+    fn keep(&mut self, _window: WindowId, _made: &MadeWindow) -> Result<(), Self::Error> {
+        Ok(())
+    }
 }
 
 /// A translated picture.
@@ -160,7 +190,17 @@ impl Translator<'_> {
         let all = grid.columns.len() * grid.rows.len() * windows.samples;
         let mut done = 0;
         for (row, &y) in grid.rows.iter().enumerate() {
-            let sources = self.sources(scene, &grid, y, windows.batch_size.max(1))?;
+            let mut recalled = HashMap::new();
+            for (sample, column) in
+                (0..windows.samples).flat_map(|s| (0..grid.columns.len()).map(move |c| (s, c)))
+            {
+                if let Some(made) = scene.recall([sample as u32, column as u32, row as u32])? {
+                    recalled.insert((sample, column), made);
+                }
+            }
+            let wanted =
+                |column: usize| (0..windows.samples).any(|sample| !recalled.contains_key(&(sample, column)));
+            let sources = self.sources(scene, &grid, y, windows.batch_size.max(1), &wanted)?;
             let passes = match windows.seam {
                 Seam::Outpaint => grid.passes(),
                 Seam::Blend | Seam::Crop => 1,
@@ -171,14 +211,29 @@ impl Translator<'_> {
                     .flat_map(|sample| columns().map(move |column| (sample, column)))
                     .collect();
                 for jobs in jobs.chunks(windows.batch_size.max(1)) {
-                    let seen: Vec<Job> = jobs
+                    let open: Vec<Job> = jobs
                         .iter()
+                        .filter(|job| !recalled.contains_key(job))
                         .filter_map(|&(sample, column)| {
                             let source = sources[column].as_ref()?;
                             Some(Job { sample, column, row, source })
                         })
                         .collect();
-                    self.join(&grid, &seen, &mut canvases, to, setting, windows.seam)?;
+                    let made = self.make(&grid, &open, &canvases, to, setting, windows.seam)?;
+                    for (job, made) in open.iter().zip(&made) {
+                        scene.keep([job.sample as u32, job.column as u32, row as u32], made)?;
+                    }
+                    let places: Vec<(usize, usize)> =
+                        open.iter().map(|job| (job.sample, job.column)).collect();
+                    recalled.extend(places.into_iter().zip(made));
+                    // In the order of the jobs, whichever of them were recalled: sums depend on it in the last bit.
+                    for job in jobs {
+                        if let Some(made) = recalled.remove(job) {
+                            let corner = (grid.columns[job.1], y);
+                            let fade = grid.fade(job.1, row, windows.seam);
+                            canvases[job.0].add(corner, &made.picture, &made.uncertainty, &fade);
+                        }
+                    }
                     done += jobs.len();
                     scene.progress(done, all)?;
                 }
@@ -237,20 +292,22 @@ impl Translator<'_> {
         Grid { side: self.side(), scene, working, columns, rows }
     }
 
-    /// Reads and encodes a row of windows; `None` where there is no data at all.
+    /// Reads and encodes the wanted windows of a row; `None` for the others and where there is no data at all.
     fn sources<S: Scene>(
         &self,
         scene: &mut S,
         grid: &Grid,
         y: u32,
         batch_size: usize,
+        wanted: &dyn Fn(usize) -> bool,
     ) -> Result<Vec<Option<Source>>, S::Error> {
         let mut sources = Vec::with_capacity(grid.columns.len());
-        for columns in grid.columns.chunks(batch_size) {
+        let columns: Vec<(usize, u32)> = grid.columns.iter().copied().enumerate().collect();
+        for columns in columns.chunks(batch_size) {
             let mut pictures = Vec::new();
             let mut places = Vec::new();
-            for &x in columns {
-                let picture = grid.read(scene, (x, y))?;
+            for &(column, x) in columns {
+                let picture = if wanted(column) { grid.read(scene, (x, y))? } else { None };
                 places.push(match &picture {
                     Some(_) => Some(grid.place(scene, (x, y))?),
                     None => None,
@@ -270,48 +327,36 @@ impl Translator<'_> {
         Ok(sources)
     }
 
-    /// Makes some windows and lays them on their canvases.
-    fn join(
+    /// Makes some windows, none of which needs another of them.
+    fn make(
         &self,
         grid: &Grid,
         jobs: &[Job],
-        canvases: &mut [Canvas],
+        canvases: &[Canvas],
         to: Modality,
         setting: &Setting,
         seam: Seam,
-    ) -> Result<(), GenerationError> {
+    ) -> Result<Vec<MadeWindow>, GenerationError> {
         if jobs.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
-        let side = grid.side;
         let corner = |job: &Job| (grid.columns[job.column], grid.rows[job.row]);
-        let before: Vec<Option<(Picture, Mask)>> = jobs
-            .iter()
-            .map(|job| (seam == Seam::Outpaint).then(|| canvases[job.sample].window(corner(job), side)))
-            .collect();
         let conditions: Vec<Condition> = jobs
             .iter()
-            .zip(&before)
-            .map(|(job, before)| self.condition(job.source, before.as_ref(), to))
+            .map(|job| {
+                let before =
+                    (seam == Seam::Outpaint).then(|| canvases[job.sample].window(corner(job), grid.side));
+                self.condition(job.source, before.as_ref(), to)
+            })
             .collect();
         let seeds: Vec<u64> =
             jobs.iter().map(|job| window_seed(sample_seed(setting.seed, job.sample), corner(job))).collect();
         let made = self.run(&conditions, &seeds, setting.options, &mut |_| {})?.remove(0);
-        let pictures = self.decode(made.reconstruction);
-        for (i, job) in jobs.iter().enumerate() {
-            let (canvas, picture, uncertainty) =
-                (&mut canvases[job.sample], &pictures[i], &made.uncertainty[i]);
-            let fade = match seam {
-                Seam::Blend | Seam::Outpaint => Fade::cosine(side),
-                Seam::Crop => Fade::cropped(
-                    side,
-                    &own(&grid.columns, job.column, side),
-                    &own(&grid.rows, job.row, side),
-                ),
-            };
-            canvas.add(corner(job), picture, uncertainty, &fade);
-        }
-        Ok(())
+        let pictures = self.decode(made.reconstruction).into_iter();
+        Ok(pictures
+            .zip(made.uncertainty)
+            .map(|(picture, uncertainty)| MadeWindow { picture, uncertainty })
+            .collect())
     }
 
     /// What is known of a window: its source and, with outpainting, what neighbours made of it.
@@ -328,93 +373,6 @@ impl Translator<'_> {
         }
         condition
     }
-}
-
-/// The windows of a scene, in pixels at the model's scale.
-struct Grid {
-    side: u32,
-    scene: (u32, u32),
-    working: (u32, u32),
-    columns: Vec<u32>,
-    rows: Vec<u32>,
-}
-
-impl Grid {
-    /// In how many passes a row is made so that no two windows of a pass overlap: then neither waits for the other.
-    fn passes(&self) -> usize {
-        let apart = |passes: &usize| {
-            let pairs = self.columns.iter().zip(self.columns.iter().skip(*passes));
-            pairs.into_iter().all(|(a, b)| b - a >= self.side)
-        };
-        (1..).find(apart).expect("in as many passes as windows")
-    }
-
-    /// Pixels of the scene per pixel of the model's.
-    fn factors(&self) -> (f64, f64) {
-        let factor = |scene: u32, working: u32| f64::from(scene) / f64::from(working);
-        (factor(self.scene.0, self.working.0), factor(self.scene.1, self.working.1))
-    }
-
-    /// A window of the source at the model's scale; `None` where there is no data at all.
-    fn read<S: Scene>(&self, scene: &mut S, corner: (u32, u32)) -> Result<Option<Picture>, S::Error> {
-        let (width, height) = (self.working.0.min(self.side), self.working.1.min(self.side));
-        let (across, down) = self.factors();
-        let (x, left, covered_x) = covered(corner.0, width, across, self.scene.0);
-        let (y, top, covered_y) = covered(corner.1, height, down, self.scene.1);
-        let (picture, mask) = scene.read((x, y), covered_x, covered_y)?;
-        let picture = match &mask {
-            Some(mask) if !mask.holes().contains(&false) => return Ok(None),
-            Some(mask) if mask.holes().contains(&true) => filled_with_mean(&picture, mask),
-            _ => picture,
-        };
-        let area =
-            PixelArea { x: left, y: top, width: f64::from(width) * across, height: f64::from(height) * down };
-        let picture = picture.resampled(area, width, height);
-        Ok(Some(padded(&picture, self.side)))
-    }
-
-    /// The place of a window's middle, with metres per pixel at the model's scale.
-    fn place<S: Scene>(&self, scene: &S, corner: (u32, u32)) -> Result<Option<Place>, S::Error> {
-        let (across, down) = self.factors();
-        let middle = |start: u32, length: u32, factor: f64| {
-            (f64::from(start) + f64::from(length.min(self.side)) / 2.0) * factor
-        };
-        let place =
-            scene.place(middle(corner.0, self.working.0, across), middle(corner.1, self.working.1, down))?;
-        Ok(place.map(|place| {
-            let metres = place.metres_per_pixel().map(|metres| metres * (across * down).sqrt());
-            Place::new(place.position(), metres).unwrap_or(place)
-        }))
-    }
-}
-
-/// The pixels of the scene that `length` pixels of the model's from `start` on need: the first, how far inside them the
-/// first of the model's begins, and how many. One more at each side than covered, and as many as a filter reaches.
-fn covered(start: u32, length: u32, factor: f64, whole: u32) -> (u32, f64, u32) {
-    let reach = match factor == 1.0 {
-        true => 0.0,
-        false => 2.0 * factor.max(1.0) + 1.0,
-    };
-    let (low, high) = (f64::from(start) * factor, f64::from(start + length) * factor);
-    let first = (low - reach).floor().max(0.0) as u32;
-    let end = ((high + reach).ceil() as u32).min(whole);
-    (first, low - f64::from(first), end - first)
-}
-
-/// The part of window `index` that is nearer to its middle than to its neighbours' middles.
-fn own(starts: &[u32], index: usize, side: u32) -> Range<u32> {
-    let start = starts[index];
-    let from = match index {
-        0 => 0,
-        _ => middle(starts[index - 1], start, side) - start,
-    };
-    let to = starts.get(index + 1).map_or(side, |&next| middle(start, next, side) - start);
-    from..to
-}
-
-/// The middle of the overlap of two windows.
-fn middle(start: u32, next: u32, side: u32) -> u32 {
-    (start + side + next) / 2
 }
 
 /// Seed of sample `sample` of a picture: the picture's own for the first.
@@ -474,34 +432,5 @@ impl Scene for InMemory<'_> {
     fn progress(&mut self, done: usize, all: usize) -> Result<(), GenerationError> {
         (self.progress)(done, all);
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::windows::starts;
-
-    #[test]
-    fn cropped_windows_own_every_pixel_once() {
-        for length in [256, 300, 600, 1000] {
-            let starts = starts(length, 256, 16);
-            let mut at = 0;
-            for (index, start) in starts.iter().enumerate() {
-                let own = own(&starts, index, 256);
-                assert_eq!(start + own.start, at);
-                at = start + own.end;
-            }
-            assert_eq!(at, length);
-        }
-    }
-
-    #[test]
-    fn what_a_window_needs_is_inside_the_scene() {
-        assert_eq!(covered(100, 256, 1.0, 400), (100, 0.0, 256));
-        let (first, inside, count) = covered(0, 256, 0.4, 200);
-        assert_eq!((first, inside, count), (0, 0.0, 106));
-        let (first, inside, count) = covered(44, 256, 2.0, 600);
-        assert_eq!((first, inside, count), (83, 5.0, 517));
     }
 }
