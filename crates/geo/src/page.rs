@@ -136,7 +136,10 @@ mod tests {
         page.table(&[vec!["".into(), "x & y".into()], vec!["one".into(), "1".into()]]);
         page.picture("\"quoted\"", &Picture::filled(2, 2, [9; 3]), None);
         let html = page.finish();
-        assert!(html.contains("<title>a &lt; b</title>") && html.contains("<h2>&lt;script&gt;</h2>"), "{html}");
+        assert!(
+            html.contains("<title>a &lt; b</title>") && html.contains("<h2>&lt;script&gt;</h2>"),
+            "{html}"
+        );
         assert!(html.contains("<th>x &amp; y</th>") && html.contains("<td class=\"n\">1</td>"), "{html}");
         assert!(html.contains("alt=\"&quot;quoted&quot;\" src=\"data:image/png;base64,iVBOR"), "{html}");
         assert!(html.ends_with("</body></html>\n") && !html.contains("<script"), "{html}");

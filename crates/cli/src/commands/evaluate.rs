@@ -96,8 +96,7 @@ const GRID_FILES: [&str; 2] = ["grid.json", "grid.md"];
 pub fn run(args: Args, output: &Output) -> Result<()> {
     let grid: Option<Grid> = args.grid.as_deref().map(read_grid).transpose()?;
     let data_text = args.data_text.as_deref().map(read).transpose()?;
-    let selection =
-        PairSelection { limit: args.limit, split: args.split, ..args.pairs.unwrap_or_default() };
+    let selection = PairSelection { limit: args.limit, split: args.split, ..args.pairs.unwrap_or_default() };
     let pairs = PairFolder::open(&source(&args, &args.data, args.maps.as_ref()), &selection)?;
     let mut options = EvaluateOptions::without_model();
     if let Some(path) = &args.palette {

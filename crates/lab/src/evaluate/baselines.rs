@@ -8,8 +8,8 @@ use earthmapper_geo::picture::Picture;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::bench::{of_modality, square};
 use super::EvaluateError;
+use super::bench::{of_modality, square};
 use crate::progress::{Interrupt, Progress, ProgressMode};
 
 /// The median colour of each kind of picture.
@@ -77,8 +77,7 @@ impl Training {
             }
             let end = (start + CHUNK).min(pairs.len());
             let read = |index: usize| square(&pairs, index, side).map(|(pair, _)| pair);
-            let read: Vec<Pair> =
-                (start..end).into_par_iter().map(read).collect::<Result<_, PairError>>()?;
+            let read: Vec<Pair> = (start..end).into_par_iter().map(read).collect::<Result<_, PairError>>()?;
             for pair in &read {
                 let pictures = Modality::ALL.map(|modality| of_modality(pair, modality));
                 pictures.iter().zip(&mut counts).for_each(|(picture, counts)| count(picture, counts));
@@ -118,7 +117,8 @@ impl Training {
         input: &Picture,
     ) -> Result<Picture, EvaluateError> {
         let Some(nearest) = self.nearest(target, input, Some(&canonical(pairs, index))) else {
-            let problem = "is the only training pair and measured itself; give other pairs by --training".into();
+            let problem =
+                "is the only training pair and measured itself; give other pairs by --training".into();
             return Err(EvaluateError::Given { path: self.pairs.path(0).to_owned(), problem });
         };
         let (pair, _) = square(&self.pairs, nearest, self.side)?;

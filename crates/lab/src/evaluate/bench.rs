@@ -94,8 +94,7 @@ impl<'a> Bench<'a> {
         places: &[Option<Place>],
     ) -> Result<Made, EvaluateError> {
         let began = Instant::now();
-        let condition =
-            |i: usize| Condition::translation(self.model, encoded.picture(i), target, places[i]);
+        let condition = |i: usize| Condition::translation(self.model, encoded.picture(i), target, places[i]);
         let conditions: Vec<Condition> = (0..encoded.batch()).map(condition).collect();
         let mut made = Translator::new(self.model).run(&conditions, seeds, generation, &mut |_| {})?;
         let Generated { reconstruction, uncertainty, .. } = made.remove(0);

@@ -2,14 +2,13 @@
 
 use std::path::Path;
 
-use earthmapper::model::GenerationDefaults;
-use earthmapper::{EarthMapper, Modality};
 use earthmapper::config::Forcing;
 use earthmapper::weights::{HostTensors, collect};
+use earthmapper::{EarthMapper, Modality};
 use earthmapper_geo::pairs::PairSelection;
 use serde::{Deserialize, Serialize};
 
-use super::{Candidate, Evaluation, Subject};
+use super::{Candidate, Evaluation};
 use crate::export::run_config;
 use crate::metrics::ROAD_TOLERANCE;
 use crate::run::{Checkpoint, Environment, RunError};
@@ -291,7 +290,7 @@ fn measured(evaluation: &Evaluation, facts: &CardFacts) -> String {
          map* is the cycle check: a photograph is made from the true map and translated back; compare it \
          with *satellite → map*, which reads the real photograph.\n",
         evaluation.pairs,
-        settings(evaluation).1,
+        evaluation.subject.settings().1,
         evaluation.table(),
         evaluation.notes(),
     )
@@ -335,7 +334,7 @@ fn reproduce(model: &EarthMapper, evaluation: &Evaluation) -> String {
         true => format!(" --pairs {first}..{last}"),
         false => String::new(),
     };
-    let (generation, seed) = settings(evaluation);
+    let (generation, seed) = evaluation.subject.settings();
     let options = serde_json::to_string_pretty(&generation).expect("plain data");
     format!(
         "## Reproduce\n\n```\n\
@@ -345,14 +344,6 @@ fn reproduce(model: &EarthMapper, evaluation: &Evaluation) -> String {
          earthmapper evaluate --model models/{name} --data PAIRS{pairs} --seed {seed} --out evaluation --from-run runs/{name}\n\
          ```\n\nOptions of generation that the numbers were measured with:\n\n```json\n{options}\n```\n"
     )
-}
-
-/// The options and the seed that the numbers were measured with.
-fn settings(evaluation: &Evaluation) -> (GenerationDefaults, u64) {
-    match &evaluation.subject {
-        Subject::Model { generation, seed, .. } => (generation.clone(), *seed),
-        Subject::Predictions { .. } => Default::default(),
-    }
 }
 
 const SYNTHETIC: &str = "\

@@ -94,6 +94,14 @@ impl Subject {
             Self::Model { name, .. } | Self::Predictions { name } => name,
         }
     }
+
+    /// Options of generation and seed; the defaults for pictures made elsewhere, which say nothing about them.
+    pub fn settings(&self) -> (GenerationDefaults, u64) {
+        match self {
+            Self::Model { generation, seed, .. } => (generation.clone(), *seed),
+            Self::Predictions { .. } => Default::default(),
+        }
+    }
 }
 
 /// Something that could not be measured, and what would change that.

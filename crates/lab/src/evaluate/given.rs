@@ -36,8 +36,9 @@ impl Given {
         let mut missing = Vec::new();
         for index in 0..pairs.len() {
             let name = pairs.name(index);
-            let path =
-                |ending: &&str| Some(folder.join(format!("{}.{ending}", file_name(name)))).filter(|p| p.is_file());
+            let path = |ending: &&str| {
+                Some(folder.join(format!("{}.{ending}", file_name(name)))).filter(|p| p.is_file())
+            };
             match ENDINGS.iter().find_map(path) {
                 Some(path) => drop(files.insert(name.to_owned(), path)),
                 None => missing.push(name),

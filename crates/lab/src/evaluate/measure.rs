@@ -150,10 +150,7 @@ pub fn measure(
 ) -> Result<PictureScores, MetricsError> {
     let higher = |name: &str| Metric::new(name, Better::Higher);
     let mut scores = vec![
-        Score::mean(
-            higher("PSNR (dB)").with_digits(2),
-            Some(peak_signal_to_noise_ratio(made, truth)?),
-        ),
+        Score::mean(higher("PSNR (dB)").with_digits(2), Some(peak_signal_to_noise_ratio(made, truth)?)),
         Score::mean(higher(SSIM), Some(structural_similarity(made, truth)?)),
         Score::mean(
             Metric::new("RMSE", Better::Lower).with_digits(4),
@@ -246,9 +243,7 @@ impl Setting<'_> {
         candidate: Candidate,
     ) -> Result<Picture, EvaluateError> {
         match (candidate, self.training) {
-            (Candidate::Blank, _) => {
-                Ok(blank_map(self.side, self.side, self.options.blank.of(target)))
-            }
+            (Candidate::Blank, _) => Ok(blank_map(self.side, self.side, self.options.blank.of(target))),
             (Candidate::Nearest, Some(training)) => {
                 training.picture(target, self.pairs, index, of_modality(pair, target.other()))
             }
@@ -257,11 +252,7 @@ impl Setting<'_> {
     }
 
     /// Scores everything but the metrics of [`sockets`](super::sockets).
-    pub fn measure(
-        &self,
-        progress: ProgressMode,
-        interrupt: &Interrupt,
-    ) -> Result<Measured, EvaluateError> {
+    pub fn measure(&self, progress: ProgressMode, interrupt: &Interrupt) -> Result<Measured, EvaluateError> {
         let count = self.pairs.len();
         let mut sections: Vec<MeasuredSection> = self
             .columns()

@@ -71,9 +71,8 @@ pub(super) fn predict(
         let wanted = |&index: &usize| {
             !matches!(job, Job::Samples(_)) || sampled.iter().any(|name| name == pairs.name(index))
         };
-        let is_missing = |&index: &usize| {
-            job.kinds().iter().any(|&kind| !predictions.has(kind, pairs.name(index)))
-        };
+        let is_missing =
+            |&index: &usize| job.kinds().iter().any(|&kind| !predictions.has(kind, pairs.name(index)));
         let wanted: Vec<usize> = (0..pairs.len()).filter(wanted).collect();
         (wanted.len(), wanted.into_iter().filter(is_missing).collect())
     };
@@ -127,9 +126,8 @@ fn run(
         places.push(bench.place(pairs, index, zoom));
         read.push(pair);
     }
-    let pictures = |modality| -> Vec<Picture> {
-        read.iter().map(|pair| of_modality(pair, modality).clone()).collect()
-    };
+    let pictures =
+        |modality| -> Vec<Picture> { read.iter().map(|pair| of_modality(pair, modality).clone()).collect() };
     let (target, purposes) = match job {
         Job::Ceiling(modality) => {
             for (pair, ceiling) in read.iter().zip(bench.reconstruct(&pictures(modality))) {

@@ -80,8 +80,10 @@ impl Key {
             };
             digest.update(serde_json::to_vec(&pairs.place(index)).expect("plain data"));
             for path in files {
-                let bytes = std::fs::read(path)
-                    .map_err(|error| EvaluateError::Given { path: path.clone(), problem: error.to_string() })?;
+                let bytes = std::fs::read(path).map_err(|error| EvaluateError::Given {
+                    path: path.clone(),
+                    problem: error.to_string(),
+                })?;
                 digest.update(bytes);
             }
             digests.insert(pairs.name(index).to_owned(), hex(digest));
@@ -159,8 +161,7 @@ impl Predictions {
     pub fn in_folder(folder: &Path, mut key: Key, provenance: Provenance) -> Result<Self, EvaluateError> {
         let io = |cause| WriteError::Io { path: folder.into(), cause };
         std::fs::create_dir_all(folder).map_err(io)?;
-        let other =
-            |problem: String| EvaluateError::OtherPredictions { folder: folder.into(), problem };
+        let other = |problem: String| EvaluateError::OtherPredictions { folder: folder.into(), problem };
         let path = folder.join(KEY);
         if path.is_file() {
             let text = std::fs::read_to_string(&path).map_err(io)?;
@@ -199,7 +200,11 @@ impl Predictions {
         let parent = path.parent().expect("a file in a folder");
         std::fs::create_dir_all(parent).map_err(|cause| WriteError::Io { path: parent.into(), cause })?;
         let provenance = Some(self.provenance.clone());
-        Ok(write_picture(&path, &picture, &WriteOptions { overwrite: true, provenance, ..Default::default() })?)
+        Ok(write_picture(
+            &path,
+            &picture,
+            &WriteOptions { overwrite: true, provenance, ..Default::default() },
+        )?)
     }
 
     /// # Panics
@@ -225,10 +230,9 @@ pub(super) fn file_name(name: &str) -> String {
             && (character != '.' || position > 0);
         match is_plain {
             true => safe.push(character),
-            false => character
-                .encode_utf8(&mut [0; 4])
-                .bytes()
-                .for_each(|byte| safe += &format!("%{byte:02X}")),
+            false => {
+                character.encode_utf8(&mut [0; 4]).bytes().for_each(|byte| safe += &format!("%{byte:02X}"))
+            }
         }
     }
     safe

@@ -36,7 +36,8 @@ impl Evaluated {
                     record.extend(place.clone());
                     record.extend([section.target.to_string(), candidate.to_string()]);
                     let value = |metric: &&str| pictures[index].value(metric);
-                    let text = |value: Option<f64>| value.map_or_else(String::new, |value| format!("{value:.6}"));
+                    let text =
+                        |value: Option<f64>| value.map_or_else(String::new, |value| format!("{value:.6}"));
                     record.extend(metrics.iter().map(|metric| text(value(metric))));
                     write(record);
                 }

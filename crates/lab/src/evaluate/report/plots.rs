@@ -37,7 +37,10 @@ fn colour(candidate: Candidate) -> RGBColor {
 fn svg(height: u32, draw: impl FnOnce(&Area) -> Result<(), Failure>) -> String {
     let mut text = String::new();
     let area = SVGBackend::with_string(&mut text, (WIDTH, height)).into_drawing_area();
-    area.fill(&WHITE).and_then(|()| draw(&area)).and_then(|()| area.present()).expect("memory takes every drawing");
+    area.fill(&WHITE)
+        .and_then(|()| draw(&area))
+        .and_then(|()| area.present())
+        .expect("memory takes every drawing");
     drop(area);
     text
 }
@@ -89,7 +92,8 @@ pub fn scores(section: &Section) -> Option<String> {
                 let [low, high] = number.interval?;
                 Some(PathElement::new([(low, y), (high, y)], colour.stroke_width(2)))
             }))?;
-            let dot = |&(y, number): &(f64, Number)| Some(Circle::new((number.value?, y), 4, colour.filled()));
+            let dot =
+                |&(y, number): &(f64, Number)| Some(Circle::new((number.value?, y), 4, colour.filled()));
             chart
                 .draw_series(numbers.iter().filter_map(dot))?
                 .label(candidate.heading(section.target))

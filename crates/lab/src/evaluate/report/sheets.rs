@@ -5,11 +5,11 @@ use std::fmt;
 use earthmapper::Modality;
 use earthmapper_geo::picture::Picture;
 
+use crate::data::contact_sheet;
 use crate::evaluate::EvaluateError;
 use crate::evaluate::bench::{of_modality, square};
 use crate::evaluate::evaluation::Candidate;
 use crate::evaluate::measure::{Measured, Setting};
-use crate::data::contact_sheet;
 
 /// Pixels around the pictures of a sheet.
 const GAP: u32 = 4;

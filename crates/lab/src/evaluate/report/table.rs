@@ -36,7 +36,10 @@ impl Section {
         rows.push(row("pictures", &|_| pictures.to_string()));
         for found in &self.rows {
             let text = |candidate: Candidate| {
-                found.numbers.get(&candidate).map_or_else(String::new, |number| number.text(found.metric.digits))
+                found
+                    .numbers
+                    .get(&candidate)
+                    .map_or_else(String::new, |number| number.text(found.metric.digits))
             };
             rows.push(row(&found.metric.name, &text));
         }
