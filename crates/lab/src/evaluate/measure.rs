@@ -262,6 +262,12 @@ impl Setting<'_> {
                 MeasuredSection { target, columns: candidates.into_iter().map(empty).collect() }
             })
             .collect();
+        // Where the scores of a pair go, in the order that they come.
+        let places: Vec<(usize, usize)> = sections
+            .iter()
+            .enumerate()
+            .flat_map(|(section, of)| (0..of.columns.len()).map(move |column| (section, column)))
+            .collect();
         let mut bar = Progress::start(progress, "measured", 0, count as u64);
         for start in (0..count).step_by(CHUNK) {
             if interrupt.requested() {
@@ -271,13 +277,6 @@ impl Setting<'_> {
             let end = (start + CHUNK).min(count);
             let one = |index: usize| self.pair(index, &sections);
             let scored: Vec<_> = (start..end).into_par_iter().map(one).collect::<Result<_, _>>()?;
-            let places = |sections: &[MeasuredSection]| -> Vec<(usize, usize)> {
-                let columns = |(s, section): (usize, &MeasuredSection)| {
-                    (0..section.columns.len()).map(move |c| (s, c)).collect::<Vec<_>>()
-                };
-                sections.iter().enumerate().flat_map(columns).collect()
-            };
-            let places = places(&sections);
             for scores in scored {
                 for (&(section, column), scores) in places.iter().zip(scores) {
                     sections[section].columns[column].1.push(scores);

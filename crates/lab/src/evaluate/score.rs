@@ -165,21 +165,24 @@ impl Bootstrap {
     /// say nothing (none of their pictures has the class) are left out; when they are most, there is no interval.
     pub fn number(&self, statistic: Statistic, records: &[&[f64]]) -> Number {
         let Some(length) = records.first().map(|sums| sums.len()) else { return Number::default() };
-        let of = |pictures: &mut dyn Iterator<Item = &[f64]>| {
-            let mut sums = vec![0.0; length];
-            for record in pictures {
-                sums.iter_mut().zip(record).for_each(|(sum, value)| *sum += value);
-            }
-            statistic.of(&sums)
+        let value = statistic.of(&sum(records.iter().copied(), length));
+        let drawn = |draw: &Vec<u32>| {
+            statistic.of(&sum(draw.iter().map(|&picture| records[picture as usize]), length))
         };
-        let value = of(&mut records.iter().copied());
-        let drawn = |draw: &Vec<u32>| of(&mut draw.iter().map(|&picture| records[picture as usize]));
         let mut values: Vec<f64> = self.draws.par_iter().filter_map(drawn).collect();
         values.sort_by(f64::total_cmp);
         let at = |share: f64| values[(share * (values.len() - 1) as f64).round() as usize];
         let is_enough = !values.is_empty() && 2 * values.len() > self.draws.len();
         Number { value, interval: is_enough.then(|| [at(0.025), at(0.975)]), deviation: None }
     }
+}
+
+fn sum<'a>(records: impl Iterator<Item = &'a [f64]>, length: usize) -> Vec<f64> {
+    let mut sums = vec![0.0; length];
+    for record in records {
+        sums.iter_mut().zip(record).for_each(|(sum, value)| *sum += value);
+    }
+    sums
 }
 
 #[cfg(test)]

@@ -158,7 +158,8 @@ pub(super) fn set_numbers(
             if numbers.len() != names.len() {
                 return Err(fail(format!("gave {} numbers, not {}", numbers.len(), names.len())));
             }
-            for (row, number) in free.by_ref().zip(numbers) {
+            // In this order, or `zip` would take a row too many.
+            for (number, row) in numbers.into_iter().zip(free.by_ref()) {
                 row.numbers.insert(candidate, number);
             }
         }
