@@ -308,12 +308,12 @@ fn touches([first, last]: &[String; 2], range: &str) -> Option<bool> {
 }
 
 fn pixel_scores(evaluation: &Evaluation) -> String {
-    let number = |candidate, metric, digits: usize| {
+    let number = |candidate, metric: &str, digits: usize| {
         let number = evaluation.number(Modality::Map, candidate, metric);
         number.map_or_else(|| "none".to_owned(), |number| format!("{number:.digits$}"))
     };
+    let road = format!("road F1, {ROAD_TOLERANCE} px");
     let of = |candidate| {
-        let road = format!("road F1, {ROAD_TOLERANCE} px");
         (number(candidate, "PSNR (dB)", 1), number(candidate, "SSIM", 2), number(candidate, &road, 2))
     };
     let (blank, own) = (of(Candidate::Blank), of(Candidate::Model));

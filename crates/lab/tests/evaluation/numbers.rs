@@ -28,7 +28,7 @@ fn an_evaluation_holds_its_baselines_and_survives_writing() {
         blank.add(&blank_map(SIDE, SIDE, options.blank.map), &truth).unwrap();
     }
     let blank = blank.summary().unwrap();
-    let of = |candidate, metric| evaluation.number(Modality::Map, candidate, metric);
+    let of = |candidate, metric: &str| evaluation.number(Modality::Map, candidate, metric);
     let close = |found: Option<f64>, expected: f64| (found.unwrap() - expected).abs() < 1e-12;
     assert!(close(of(Candidate::Blank, "PSNR (dB)"), blank.psnr.mean));
     assert!(close(of(Candidate::Blank, "SSIM"), blank.ssim.mean));
