@@ -141,6 +141,8 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<i32> {
         return match error {
             error if error.is_interruption() => Some(INTERRUPTED),
             EvaluateError::Pair(error) => Some(pairs(error)),
+            EvaluateError::Picture(error) if error.is_bad_input() => Some(BAD_INPUT),
+            EvaluateError::Given { .. } => Some(BAD_INPUT),
             EvaluateError::Modalities { .. } | EvaluateError::Generation(_) => Some(MODEL),
             _ => None,
         };

@@ -13,6 +13,7 @@
 //! | [`datum`] | [`Datum`]: the shifted coordinates of Chinese maps |
 //! | [`raster`] | [`RasterReader`](raster::RasterReader), [`RasterWriter`](raster::RasterWriter): GeoTIFF scenes by windows, with their place |
 //! | [`render`] | [`Renderer`](render::Renderer): maps drawn from vector tiles, GeoJSON and OpenStreetMap, one tile or a pyramid |
+//! | [`page`] | [`Page`](page::Page): reports as one page of HTML without anything from the net |
 //! | [`window_journal`] | [`WindowJournal`]: windows of a large output that is not whole yet |
 //! | [`files`] | [`atomic_write`]: a file is there whole or not at all |
 //!
@@ -38,6 +39,7 @@ pub mod datum;
 pub mod files;
 pub mod lonlat;
 pub mod modality;
+pub mod page;
 pub mod pairs;
 pub mod picture;
 pub mod provenance;

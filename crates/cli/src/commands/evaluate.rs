@@ -1,42 +1,68 @@
-//! `evaluate`: measure a model on pairs, or search its options of generation.
+//! `evaluate`: measure a model on pairs, or pictures made elsewhere, or search a model's options of generation.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use clap::builder::BoolishValueParser;
 use earthmapper::{EarthMapper, Modality};
+use earthmapper_geo::dataset::{MANIFEST, Split};
 use earthmapper_geo::files::{atomic_write, check_output};
 use earthmapper_geo::pairs::{PairFolder, PairOrder, PairSelection, PairSource};
 use earthmapper_lab::evaluate::card::{CardFacts, describe_data, model_card};
 use earthmapper_lab::evaluate::grid::{Grid, search};
-use earthmapper_lab::evaluate::{Directions, EvaluateError, EvaluateOptions, evaluate};
+use earthmapper_lab::evaluate::report::{FILES, sheets::file_names};
+use earthmapper_lab::evaluate::{
+    Directions, EvaluateError, EvaluateOptions, Evaluated, evaluate, evaluate_given,
+};
+use earthmapper_lab::metrics::Palette;
 
-use crate::exit::BadInput;
+use crate::exit::{BadInput, Usage};
 use crate::settings::{GenerationArgs, ModelArgs, Output, PlaceArgs, interrupt, usable_place};
 
-/// Measure a model on pairs, beside a blank map and the tokenizer's ceiling
+/// Measure a model, or pictures made elsewhere, on pairs, beside baselines
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// Folder of side-by-side pairs.
+    /// Folder of side-by-side pairs, or a dataset with a manifest.
     #[arg(long, value_name = "DIR", env = "EARTHMAPPER_DATA_FOLDER")]
     data: PathBuf,
+    /// Folder of the maps, when --data holds the photographs alone.
+    #[arg(long, value_name = "DIR", conflicts_with = "map_left", env = "EARTHMAPPER_MAPS")]
+    maps: Option<PathBuf>,
     /// The map is the left half.
-    #[arg(long, env = "EARTHMAPPER_MAP_LEFT")]
+    #[arg(long, value_parser = BoolishValueParser::new(), env = "EARTHMAPPER_MAP_LEFT")]
     map_left: bool,
     /// Which pairs by number, such as 1001..1096.
     #[arg(long, value_name = "RANGE", env = "EARTHMAPPER_PAIRS")]
     pairs: Option<PairSelection>,
+    /// Which split of a dataset: train, validation or test.
+    #[arg(long, env = "EARTHMAPPER_SPLIT")]
+    split: Option<Split>,
     /// At most so many pairs.
     #[arg(long, env = "EARTHMAPPER_LIMIT")]
     limit: Option<usize>,
-    /// Folder for evaluation.json, table.md, pictures.csv and the contact sheets, which show the pairs themselves.
+    /// Pairs that were learned from, laid out like --data: enables the nearest training pair, and takes the colour of the blank
+    /// map from them.
+    #[arg(long, value_name = "DIR", conflicts_with = "grid", env = "EARTHMAPPER_TRAINING")]
+    training: Option<PathBuf>,
+    /// Which training pairs by number, such as 1..1000; of a dataset, those of its split train.
+    #[arg(long, value_name = "RANGE", requires = "training", env = "EARTHMAPPER_TRAINING_PAIRS")]
+    training_pairs: Option<PairSelection>,
+    /// Classes of the maps as JSON, a list of name, is_road and colours [default: those of the New York maps].
+    #[arg(long, value_name = "FILE", env = "EARTHMAPPER_PALETTE")]
+    palette: Option<PathBuf>,
+    /// Folder for evaluation.json, table.md, pictures.csv, report.html, contact sheets and the predictions; sheets and report
+    /// show the pairs themselves.
     #[arg(long, value_name = "DIR", env = "EARTHMAPPER_OUT")]
     out: PathBuf,
-    /// Replace files that are there.
-    #[arg(long, value_parser = clap::builder::BoolishValueParser::new(), env = "EARTHMAPPER_OVERWRITE")]
+    /// Replace tables and reports that are there; predictions are taken up as they are.
+    #[arg(long, value_parser = BoolishValueParser::new(), env = "EARTHMAPPER_OVERWRITE")]
     overwrite: bool,
-    /// Measure satellite → map only.
-    #[arg(long, value_parser = clap::builder::BoolishValueParser::new(), env = "EARTHMAPPER_MAPS_ONLY")]
-    maps_only: bool,
+    /// Measure one direction only; with --predictions, what they are; with --grid, what its combinations make [default: map].
+    #[arg(long, value_name = "map|satellite", env = "EARTHMAPPER_TO")]
+    to: Option<Modality>,
+    /// Measure the pictures in this folder, called like the pairs, instead of a model.
+    #[arg(long, value_name = "DIR", requires = "to", conflicts_with_all = ["grid", "from_run"], env = "EARTHMAPPER_PREDICTIONS")]
+    predictions: Option<PathBuf>,
     /// Pictures at once.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=4096), env = "EARTHMAPPER_BATCH_SIZE")]
     batch_size: u32,
@@ -49,9 +75,6 @@ pub struct Args {
     /// Instead, try every combination of the options in this TOML file; writes grid.json and grid.md.
     #[arg(long, value_name = "FILE", env = "EARTHMAPPER_GRID")]
     grid: Option<PathBuf>,
-    /// What the combinations of --grid make.
-    #[arg(long, value_name = "map|satellite", default_value = "map", env = "EARTHMAPPER_TO")]
-    to: Modality,
     #[command(flatten)]
     place: PlaceArgs,
     /// Acts on both directions.
@@ -61,15 +84,11 @@ pub struct Args {
     model: ModelArgs,
 }
 
-/// Files of an evaluation; the last ones are not always written.
-const FILES: [&str; 6] = [
-    "evaluation.json",
-    "table.md",
-    "pictures.csv",
-    "satellite-to-map.png",
-    "map-to-satellite.png",
-    "README.md",
-];
+/// The model card, with `--from-run`.
+const CARD: &str = "README.md";
+
+/// Folder of a model's predictions in the output folder.
+const PREDICTIONS: &str = "predictions";
 
 /// Files of a search.
 const GRID_FILES: [&str; 2] = ["grid.json", "grid.md"];
@@ -77,45 +96,115 @@ const GRID_FILES: [&str; 2] = ["grid.json", "grid.md"];
 pub fn run(args: Args, output: &Output) -> Result<()> {
     let grid: Option<Grid> = args.grid.as_deref().map(read_grid).transpose()?;
     let data_text = args.data_text.as_deref().map(read).transpose()?;
-    let order = if args.map_left { PairOrder::MapSatellite } else { PairOrder::SatelliteMap };
-    let source = PairSource::SideBySide { folder: args.data.clone(), order };
-    let selection = PairSelection { limit: args.limit, ..args.pairs.unwrap_or_default() };
-    let pairs = PairFolder::open(&source, &selection)?;
+    let selection = PairSelection { limit: args.limit, split: args.split, ..args.pairs.unwrap_or_default() };
+    let pairs = PairFolder::open(&source(&args, &args.data, args.maps.as_ref()), &selection)?;
+    let mut options = EvaluateOptions::without_model();
+    if let Some(path) = &args.palette {
+        options.palette = read_palette(path)?;
+    }
+    options.training = args.training.as_ref().map(|folder| training(&args, folder)).transpose()?;
+    options.batch_size = args.batch_size as usize;
+    if let Some(folder) = &args.predictions {
+        return run_given(&args, folder, &pairs, &options, output);
+    }
     let model = args.model.load()?;
     let data_text = data_text.unwrap_or_else(|| describe_data(&model).into());
     let facts_of = |folder| CardFacts::of_run(folder, data_text).map_err(|error| BadInput(error.to_string()));
     let facts = args.from_run.as_deref().map(facts_of).transpose()?;
-    let options = options(&args, &model)?;
-    // Before the work rather than after it, but after everything that can be refused.
-    std::fs::create_dir_all(&args.out).map_err(|error| anyhow::anyhow!("{}: {error}", args.out.display()))?;
-    let files = if args.grid.is_some() { &GRID_FILES[..] } else { &FILES[..] };
-    for name in files {
-        check_output(&args.out.join(name), args.overwrite)?;
-    }
+    set_options(&mut options, &args, &model)?;
     if let Some(grid) = grid {
+        prepare(&args, &GRID_FILES.map(String::from))?;
         return run_grid(&args, &model, &pairs, &grid, &options, output);
     }
+    let mut files = report_files(&options.directions.targets());
+    files.extend(facts.iter().map(|_| CARD.into()));
+    prepare(&args, &files)?;
+    options.predictions = Some(args.out.join(PREDICTIONS));
     let evaluated = evaluate(&model, &pairs, &options, output.progress(), &interrupt()?)?;
-    evaluated.write(&args.out, args.overwrite)?;
-    let evaluation = &evaluated.evaluation;
+    report(&evaluated, &args, output)?;
     if let Some(facts) = facts {
-        let card = model_card(&model, evaluation, &facts);
-        atomic_write(&args.out.join("README.md"), card.as_bytes(), args.overwrite)?;
+        let card = model_card(&model, &evaluated.evaluation, &facts);
+        atomic_write(&args.out.join(CARD), card.as_bytes(), args.overwrite)?;
     }
-    let text = format!("{}\n{}", evaluation.table(), evaluation.notes().trim_end());
-    output.result(&text, serde_json::to_value(evaluation)?)?;
     Ok(())
 }
 
-fn options(args: &Args, model: &EarthMapper) -> Result<EvaluateOptions> {
-    let mut options = EvaluateOptions::new(model);
+/// Where pairs lie: two folders, a dataset, or side by side.
+fn source(args: &Args, folder: &Path, maps: Option<&PathBuf>) -> PairSource {
+    let order = if args.map_left { PairOrder::MapSatellite } else { PairOrder::SatelliteMap };
+    match maps {
+        Some(map) => PairSource::TwoFolders { satellite: folder.into(), map: map.clone() },
+        None if is_dataset(folder) => PairSource::Manifest { manifest: folder.into() },
+        None => PairSource::SideBySide { folder: folder.into(), order },
+    }
+}
+
+fn is_dataset(path: &Path) -> bool {
+    path.join(MANIFEST).is_file() || path.extension().is_some_and(|ending| ending == "jsonl")
+}
+
+fn training(args: &Args, folder: &Path) -> Result<PairFolder> {
+    let split = is_dataset(folder).then_some(Split::Train);
+    let selection = PairSelection { split, ..args.training_pairs.unwrap_or_default() };
+    Ok(PairFolder::open(&source(args, folder, None), &selection)?)
+}
+
+/// What the flags say about a model.
+fn set_options(options: &mut EvaluateOptions, args: &Args, model: &EarthMapper) -> Result<()> {
     options.generation.to_map = args.generation.options(&model.generation.to_map)?;
     options.generation.to_satellite = args.generation.options(&model.generation.to_satellite)?;
     options.seed = args.generation.seed;
-    options.batch_size = args.batch_size as usize;
     options.place = usable_place(model, args.place.place()?);
-    options.directions = if args.maps_only { Directions::ToMap } else { Directions::Both };
-    Ok(options)
+    options.directions = match args.to {
+        None => Directions::Both,
+        Some(Modality::Map) => Directions::ToMap,
+        Some(Modality::Satellite) => Directions::ToSatellite,
+    };
+    Ok(())
+}
+
+fn report_files(targets: &[Modality]) -> Vec<String> {
+    let sheets = targets.iter().flat_map(|&target| file_names(target));
+    FILES.iter().map(ToString::to_string).chain(sheets).collect()
+}
+
+/// Creates the folder and checks that nothing would be replaced unasked: before the work rather than after it, but after
+/// everything that can be refused.
+fn prepare(args: &Args, files: &[String]) -> Result<()> {
+    std::fs::create_dir_all(&args.out).map_err(|error| anyhow::anyhow!("{}: {error}", args.out.display()))?;
+    for name in files {
+        check_output(&args.out.join(name), args.overwrite)?;
+    }
+    Ok(())
+}
+
+/// Writes an evaluation and says what came out.
+fn report(evaluated: &Evaluated, args: &Args, output: &Output) -> Result<()> {
+    evaluated.write(&args.out, args.overwrite)?;
+    let evaluation = &evaluated.evaluation;
+    let text = format!("{}\n{}", evaluation.table(), evaluation.notes().trim_end());
+    // By way of the text, which writes 32-bit options as 0.55 rather than 0.550000011920929.
+    output.result(&text, serde_json::from_str(&evaluation.to_json())?)
+}
+
+fn run_given(
+    args: &Args,
+    folder: &Path,
+    pairs: &PairFolder,
+    options: &EvaluateOptions,
+    output: &Output,
+) -> Result<()> {
+    let Some(target) = args.to else {
+        return Err(Usage("--predictions needs --to map or --to satellite".into()).into());
+    };
+    // Measured first and the folder made after, since so much about foreign pictures can be refused.
+    let files = report_files(&[target]);
+    if args.out.is_dir() {
+        prepare(args, &files)?;
+    }
+    let evaluated = evaluate_given(folder, target, pairs, options, output.progress(), &interrupt()?)?;
+    prepare(args, &files)?;
+    report(&evaluated, args, output)
 }
 
 fn run_grid(
@@ -126,11 +215,12 @@ fn run_grid(
     options: &EvaluateOptions,
     output: &Output,
 ) -> Result<()> {
-    let report = search(model, pairs, args.to, grid, options, output.progress(), &interrupt()?)?;
+    let target = args.to.unwrap_or(Modality::Map);
+    let report = search(model, pairs, target, grid, options, output.progress(), &interrupt()?)?;
     let json = serde_json::to_string_pretty(&report)? + "\n";
     atomic_write(&args.out.join(GRID_FILES[0]), json.as_bytes(), args.overwrite)?;
     atomic_write(&args.out.join(GRID_FILES[1]), report.table().as_bytes(), args.overwrite)?;
-    output.result(report.table().trim_end(), serde_json::to_value(&report)?)?;
+    output.result(report.table().trim_end(), serde_json::from_str(&json)?)?;
     match report.is_complete() {
         true => Ok(()),
         false => {
@@ -141,6 +231,11 @@ fn run_grid(
 
 fn read(path: &Path) -> Result<String> {
     std::fs::read_to_string(path).map_err(|error| BadInput(format!("{}: {error}", path.display())).into())
+}
+
+fn read_palette(path: &Path) -> Result<Palette> {
+    let palette = serde_json::from_str(&read(path)?);
+    palette.map_err(|error| BadInput(format!("{}: {error}", path.display())).into())
 }
 
 fn read_grid(path: &Path) -> Result<Grid> {

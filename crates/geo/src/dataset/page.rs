@@ -1,35 +1,14 @@
-//! A dataset as one page of HTML that opens anywhere: pictures are inside, nothing comes from the net.
-
-use std::fmt::Display;
-use std::fmt::Write;
-
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+//! A dataset as one page of HTML.
 
 use super::split::Split;
 use super::stats::{ChannelStats, DatasetStats};
 use super::world::colour;
-use crate::picture::{Picture, WriteOptions, encode_picture};
-use crate::provenance::escaped;
-
-const STYLE: &str = "body{font:15px/1.45 system-ui,sans-serif;margin:2rem auto;max-width:70rem;padding:0 1rem;\
-color:#222;background:#fff}h1{font-size:1.5rem}h2{font-size:1.15rem;margin:2rem 0 .5rem}\
-table{border-collapse:collapse;margin:.5rem 0}td,th{border-bottom:1px solid #ddd;padding:.2rem .8rem .2rem 0;\
-text-align:left;vertical-align:top}td.n{text-align:right;font-variant-numeric:tabular-nums}\
-img{max-width:100%;height:auto;display:block;border:1px solid #ddd}i.c{display:inline-block;width:1.1em;height:1.1em;\
-border:1px solid #999;vertical-align:-.2em;margin-right:.4em}p.names{font-size:.8rem;color:#555;word-break:break-all}";
+use crate::page::Page;
 
 pub(super) fn html(stats: &DatasetStats) -> String {
     let title = stats.manifest.folder.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
     let title = if title.is_empty() { "dataset".into() } else { title };
-    let mut page = Page(String::new());
-    page.raw("<!DOCTYPE html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>");
-    page.text(&title);
-    page.raw("</title><meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\"><style>");
-    page.raw(STYLE);
-    page.raw("</style></head><body><h1>");
-    page.text(&title);
-    page.raw("</h1>");
+    let mut page = Page::new(&title);
     counts(&mut page, stats);
     filters(&mut page, stats);
     sources(&mut page, stats);
@@ -47,14 +26,11 @@ pub(super) fn html(stats: &DatasetStats) -> String {
         if let Some((picture, names)) = sheet {
             page.heading(heading);
             page.paragraph(explanation);
-            page.picture(heading, picture);
-            page.raw("<p class=\"names\">Row by row: ");
-            page.text(&names.join(", "));
-            page.raw("</p>");
+            page.picture(heading, picture, None);
+            page.names(&format!("Row by row: {}", names.join(", ")));
         }
     }
-    page.raw("</body></html>\n");
-    page.0
+    page.finish()
 }
 
 fn counts(page: &mut Page, stats: &DatasetStats) {
@@ -131,12 +107,12 @@ fn sources(page: &mut Page, stats: &DatasetStats) {
 
 fn places(page: &mut Page, stats: &DatasetStats) {
     page.heading("Places");
-    page.picture("The world", &stats.world);
+    page.picture("The world", &stats.world, None);
     for (source, picture) in &stats.grounds {
         page.paragraph(&format!(
             "Ground of {source}, north up, a frame for each pair in the colour of its split:"
         ));
-        page.picture(source, picture);
+        page.picture(source, picture, None);
     }
 }
 
@@ -165,50 +141,4 @@ fn colours(page: &mut Page, stats: &DatasetStats) {
         page.text(&format!("{:.1} %  ", share * 100.0));
     }
     page.raw("</p>");
-}
-
-struct Page(String);
-
-impl Page {
-    fn raw(&mut self, html: &str) {
-        self.0 += html;
-    }
-
-    fn text(&mut self, text: &str) {
-        self.0 += &escaped(text);
-    }
-
-    fn heading(&mut self, text: &str) {
-        self.raw("<h2>");
-        self.text(text);
-        self.raw("</h2>");
-    }
-
-    fn paragraph(&mut self, text: &str) {
-        self.raw("<p>");
-        self.text(text);
-        self.raw("</p>");
-    }
-
-    fn row(&mut self, name: &dyn Display, value: &dyn Display) {
-        self.raw("<tr><td>");
-        self.text(&name.to_string());
-        self.raw("</td><td class=\"n\">");
-        self.text(&value.to_string());
-        self.raw("</td></tr>");
-    }
-
-    fn swatch(&mut self, [red, green, blue]: [u8; 3]) {
-        write!(self.0, "<i class=\"c\" style=\"background:rgb({red},{green},{blue})\"></i>")
-            .expect("a text grows without errors");
-    }
-
-    fn picture(&mut self, name: &str, picture: &Picture) {
-        let png = encode_picture("png", picture, &WriteOptions::default()).expect("a sheet fits into a PNG");
-        self.raw("<img alt=\"");
-        self.text(name);
-        self.raw("\" src=\"data:image/png;base64,");
-        STANDARD.encode_string(png, &mut self.0);
-        self.raw("\">");
-    }
 }

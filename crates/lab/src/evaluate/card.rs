@@ -2,14 +2,15 @@
 
 use std::path::Path;
 
-use earthmapper::EarthMapper;
 use earthmapper::config::Forcing;
 use earthmapper::weights::{HostTensors, collect};
+use earthmapper::{EarthMapper, Modality};
 use earthmapper_geo::pairs::PairSelection;
 use serde::{Deserialize, Serialize};
 
-use super::Evaluation;
+use super::{Candidate, Evaluation};
 use crate::export::run_config;
+use crate::metrics::ROAD_TOLERANCE;
 use crate::run::{Checkpoint, Environment, RunError};
 use crate::session::{TrainError, checkpoint_error};
 use crate::train::TransformerTraining;
@@ -289,7 +290,7 @@ fn measured(evaluation: &Evaluation, facts: &CardFacts) -> String {
          map* is the cycle check: a photograph is made from the true map and translated back; compare it \
          with *satellite → map*, which reads the real photograph.\n",
         evaluation.pairs,
-        evaluation.seed,
+        evaluation.subject.settings().1,
         evaluation.table(),
         evaluation.notes(),
     )
@@ -307,21 +308,21 @@ fn touches([first, last]: &[String; 2], range: &str) -> Option<bool> {
 }
 
 fn pixel_scores(evaluation: &Evaluation) -> String {
-    let road = |summary: &crate::metrics::MapSummary| {
-        summary.roads.f1.map_or_else(|| "none".to_owned(), |f1| format!("{f1:.2}"))
+    let number = |candidate, metric: &str, digits: usize| {
+        let number = evaluation.number(Modality::Map, candidate, metric);
+        number.map_or_else(|| "none".to_owned(), |number| format!("{number:.digits$}"))
     };
-    let (blank, own) = (&evaluation.blank, &evaluation.to_map);
+    let road = format!("road F1, {ROAD_TOLERANCE} px");
+    let of = |candidate| {
+        (number(candidate, "PSNR (dB)", 1), number(candidate, "SSIM", 2), number(candidate, &road, 2))
+    };
+    let (blank, own) = (of(Candidate::Blank), of(Candidate::Model));
     format!(
         "## Why pixel scores prove little here\n\n\
-         Most of a map is one pale colour. A blank map, which shows nothing at all, reaches PSNR {:.1} dB \
-         and SSIM {:.2} here; this model reaches {:.1} dB and {:.2}. The road F1 tells them apart: {} for \
+         Most of a map is one pale colour. A blank map, which shows nothing at all, reaches PSNR {} dB \
+         and SSIM {} here; this model reaches {} dB and {}. The road F1 tells them apart: {} for \
          the blank map, {} for this model. Judge by the class overlaps and the roads, and by looking.\n",
-        blank.psnr.mean,
-        blank.ssim.mean,
-        own.psnr.mean,
-        own.ssim.mean,
-        road(blank),
-        road(own),
+        blank.0, blank.1, own.0, own.1, blank.2, own.2,
     )
 }
 
@@ -333,15 +334,15 @@ fn reproduce(model: &EarthMapper, evaluation: &Evaluation) -> String {
         true => format!(" --pairs {first}..{last}"),
         false => String::new(),
     };
-    let options = serde_json::to_string_pretty(&evaluation.generation).expect("plain data");
+    let (generation, seed) = evaluation.subject.settings();
+    let options = serde_json::to_string_pretty(&generation).expect("plain data");
     format!(
         "## Reproduce\n\n```\n\
          earthmapper train tokenizer -c configs/{name}/tokenizer.toml --run runs/{name}-tokenizer\n\
          earthmapper train transformer -c configs/{name}/transformer.toml --run runs/{name}\n\
          earthmapper model export models/{name} --from-run runs/{name}\n\
-         earthmapper evaluate --model models/{name} --data PAIRS{pairs} --seed {} --out evaluation --from-run runs/{name}\n\
-         ```\n\nOptions of generation that the numbers were measured with:\n\n```json\n{options}\n```\n",
-        evaluation.seed,
+         earthmapper evaluate --model models/{name} --data PAIRS{pairs} --seed {seed} --out evaluation --from-run runs/{name}\n\
+         ```\n\nOptions of generation that the numbers were measured with:\n\n```json\n{options}\n```\n"
     )
 }
 

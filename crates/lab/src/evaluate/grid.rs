@@ -5,12 +5,15 @@
 
 use earthmapper::guidance::{Guidance, KeyPointForce};
 use earthmapper::sampler::SamplerConfig;
+use earthmapper::tokenizer::Encoding;
 use earthmapper::translator::{Decode, GenerationOptions};
 use earthmapper::{EarthMapper, Modality};
 use earthmapper_geo::pairs::PairFolder;
 use serde::{Deserialize, Serialize};
 
-use super::{Batch, Bench, Detail, EvaluateError, EvaluateOptions};
+use super::bench::{Batch, Bench, Made};
+use super::measure::edge_content;
+use super::{EvaluateError, EvaluateOptions};
 use crate::metrics::{MapScores, MapSummary};
 use crate::progress::{Interrupt, Progress, ProgressMode};
 
@@ -147,7 +150,7 @@ pub fn search(
     let step = options.batch_size.max(1);
     let starts = (0..pairs.len()).step_by(step);
     let batches: Vec<Batch> = starts
-        .map(|start| bench.read(pairs, start..(start + step).min(pairs.len())))
+        .map(|start| Batch::read(&bench, pairs, start..(start + step).min(pairs.len())))
         .collect::<Result<_, _>>()?;
     let combinations = grid.combinations(options.generation.towards(target));
     let mut report =
@@ -159,36 +162,41 @@ pub fn search(
             Modality::Map => generation.to_map = combination.clone(),
             Modality::Satellite => generation.to_satellite = combination.clone(),
         }
-        let (mut scores, mut detail, mut seconds) =
-            (MapScores::new(options.palette.clone()), Detail::default(), 0.0);
+        let mut scores = MapScores::new(options.palette.clone());
+        let (mut made_edges, mut true_edges, mut seconds) = (0.0, 0.0, 0.0);
         for batch in &batches {
             if interrupt.requested() {
                 bar.finish();
                 return Ok(report.sorted());
             }
+            let make = |encoded: &Encoding, target: Modality| -> Result<Made, EvaluateError> {
+                let seeds = batch.seeds(&bench, target);
+                bench.make(encoded, target, generation.towards(target), &seeds, &batch.places)
+            };
             let (made, true_pictures, maps) = match target {
                 Modality::Map => {
-                    let seeds = batch.seeds(options, 0);
-                    let made = bench.make(&batch.encoded_photographs, target, &generation.to_map, &seeds)?;
+                    let made = make(&batch.encoded_photographs, target)?;
                     seconds += made.seconds;
                     (made.pictures.clone(), &batch.maps, made.pictures)
                 }
                 Modality::Satellite => {
-                    let there = bench.there_and_back(batch, &generation)?;
+                    let there = make(&batch.encoded_maps, target)?;
                     seconds += there.seconds;
-                    (there.photographs, &batch.photographs, there.maps)
+                    let back = make(&bench.encode(&there.pictures), Modality::Map)?;
+                    (there.pictures, &batch.photographs, back.pictures)
                 }
             };
             for (i, map) in maps.iter().enumerate() {
                 scores.add(map, &batch.maps[i])?;
-                detail.add(&made[i], &true_pictures[i]);
+                made_edges += edge_content(&made[i]);
+                true_edges += edge_content(&true_pictures[i]);
             }
             bar.update((number * pairs.len() + batch.indices.end) as u64, maps.len() as u64, None);
         }
         let row = GridRow {
             options: combination,
             scores: scores.summary()?,
-            detail: detail.ratio(),
+            detail: (true_edges > 0.0).then(|| made_edges / true_edges),
             seconds_per_translation: seconds / pairs.len() as f64,
         };
         bar.message(&format!("{:.3} {}", row.worth(), brief(&row.options)));

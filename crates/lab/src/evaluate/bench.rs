@@ -1,0 +1,166 @@
+//! A model on the bench: reading, encoding and translating batches of pairs.
+
+use std::ops::Range;
+use std::time::Instant;
+
+use earthmapper::pictures::{from_tensor, to_tensor};
+use earthmapper::sampler::derive_seed;
+use earthmapper::tokenizer::Encoding;
+use earthmapper::translator::{Condition, Generated, GenerationOptions, Translator};
+use earthmapper::{EarthMapper, Modality, Place};
+use earthmapper_geo::pairs::{Pair, PairError, PairFolder};
+use earthmapper_geo::picture::{Picture, PictureLimits};
+use sha2::{Digest, Sha256};
+
+use super::{EvaluateError, EvaluateOptions};
+use crate::data::Augmentation;
+
+/// What a seed is for. Numbers, since pictures depend on them.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Purpose {
+    /// The picture that is measured; the way back of a generated photograph takes the same seed as the translation of the
+    /// real one, so that the two differ in the photograph only.
+    Made(Modality),
+    /// One of several samples, for the diversity.
+    Sample(u64),
+}
+
+/// A model and how it is measured.
+pub(super) struct Bench<'a> {
+    pub model: &'a EarthMapper,
+    pub options: &'a EvaluateOptions,
+    /// Side of the model's pictures, in pixels.
+    pub side: u32,
+}
+
+/// Pictures that were generated.
+pub(super) struct Made {
+    pub pictures: Vec<Picture>,
+    /// Entropy of the finest tokens, in [0, 1], as grey pictures of one pixel per token.
+    pub uncertainty: Vec<Picture>,
+    pub seconds: f64,
+}
+
+impl<'a> Bench<'a> {
+    pub fn new(model: &'a EarthMapper, options: &'a EvaluateOptions) -> Result<Self, EvaluateError> {
+        let modalities = model.transformer.modalities();
+        let fits = modalities.len() == 2
+            && [Modality::Satellite, Modality::Map].iter().all(|m| modalities.contains(m));
+        if !fits {
+            let known: Vec<String> = modalities.iter().map(ToString::to_string).collect();
+            let (model, known) = (model.config.name.clone(), known.join(", "));
+            return Err(EvaluateError::Modalities { model, known });
+        }
+        Ok(Self { model, options, side: model.tokenizer_config.picture_side as u32 })
+    }
+
+    pub fn encode(&self, pictures: &[Picture]) -> Encoding {
+        self.model.tokenizer.encode(to_tensor(pictures, &self.model.device()))
+    }
+
+    /// The tokenizer's own reconstruction.
+    pub fn reconstruct(&self, pictures: &[Picture]) -> Vec<Picture> {
+        from_tensor(self.model.tokenizer.decode(&self.encode(pictures).tokens))
+    }
+
+    /// The seed of a picture: of its pair's name rather than its position, so that it comes out the same among any others.
+    pub fn seed(&self, purpose: Purpose, name: &str) -> u64 {
+        let purpose = match purpose {
+            Purpose::Made(Modality::Map) => 0,
+            Purpose::Made(Modality::Satellite) => 1,
+            Purpose::Sample(number) => 2 + number,
+        };
+        derive_seed(self.options.seed, &[purpose, name_hash(name)])
+    }
+
+    /// The place that the model is told for pair `index`, whose pixels show `zoom` pixels of the file: that of the options, else
+    /// the pair's own if the model was trained with places.
+    pub fn place(&self, pairs: &PairFolder, index: usize, zoom: f64) -> Option<Place> {
+        let own = || {
+            let place = pairs.place(index).filter(|_| self.model.config.trained_on.places_known)?;
+            let metres = place.metres_per_pixel().map(|metres| metres * zoom);
+            Some(Place::new(place.position(), metres).unwrap_or(place))
+        };
+        self.options.place.or_else(own)
+    }
+
+    /// Translates encoded pictures toward `target`.
+    pub fn make(
+        &self,
+        encoded: &Encoding,
+        target: Modality,
+        generation: &GenerationOptions,
+        seeds: &[u64],
+        places: &[Option<Place>],
+    ) -> Result<Made, EvaluateError> {
+        let began = Instant::now();
+        let condition = |i: usize| Condition::translation(self.model, encoded.picture(i), target, places[i]);
+        let conditions: Vec<Condition> = (0..encoded.batch()).map(condition).collect();
+        let mut made = Translator::new(self.model).run(&conditions, seeds, generation, &mut |_| {})?;
+        let Generated { reconstruction, uncertainty, .. } = made.remove(0);
+        let pictures = from_tensor(self.model.tokenizer.decode_features(reconstruction));
+        let uncertainty = uncertainty.iter().map(|tokens| grey(tokens)).collect();
+        Ok(Made { pictures, uncertainty, seconds: began.elapsed().as_secs_f64() })
+    }
+}
+
+/// Some pairs, read and encoded once for many translations.
+pub(super) struct Batch {
+    pub indices: Range<usize>,
+    pub names: Vec<String>,
+    pub places: Vec<Option<Place>>,
+    pub photographs: Vec<Picture>,
+    pub maps: Vec<Picture>,
+    pub encoded_photographs: Encoding,
+    pub encoded_maps: Encoding,
+}
+
+impl Batch {
+    pub fn read(bench: &Bench, pairs: &PairFolder, indices: Range<usize>) -> Result<Self, EvaluateError> {
+        let (mut photographs, mut maps) = (Vec::new(), Vec::new());
+        let (mut names, mut places) = (Vec::new(), Vec::new());
+        for index in indices.clone() {
+            let (pair, zoom) = square(pairs, index, bench.side)?;
+            photographs.push(pair.satellite);
+            maps.push(pair.map);
+            names.push(pair.name);
+            places.push(bench.place(pairs, index, zoom));
+        }
+        let (encoded_photographs, encoded_maps) = (bench.encode(&photographs), bench.encode(&maps));
+        Ok(Self { indices, names, places, photographs, maps, encoded_photographs, encoded_maps })
+    }
+
+    pub fn seeds(&self, bench: &Bench, target: Modality) -> Vec<u64> {
+        self.names.iter().map(|name| bench.seed(Purpose::Made(target), name)).collect()
+    }
+}
+
+/// One pair as the largest square from its middle at a side in pixels, and pixels of the file per pixel of the square.
+pub(super) fn square(pairs: &PairFolder, index: usize, side: u32) -> Result<(Pair, f64), PairError> {
+    let Pair { name, satellite, map } = pairs.read(index, &PictureLimits::default())?;
+    let centred = Augmentation::centred(satellite.width(), satellite.height());
+    let (satellite, map) = (centred.apply(&satellite, side), centred.apply(&map, side));
+    Ok((Pair { name, satellite, map }, f64::from(centred.side) / f64::from(side)))
+}
+
+/// The picture of one kind of a pair.
+pub(super) fn of_modality(pair: &Pair, modality: Modality) -> &Picture {
+    match modality {
+        Modality::Satellite => &pair.satellite,
+        Modality::Map => &pair.map,
+    }
+}
+
+/// A number for a name, the same everywhere.
+pub(super) fn name_hash(name: &str) -> u64 {
+    let digest = Sha256::digest(name.as_bytes());
+    u64::from_le_bytes(digest[..8].try_into().expect("eight bytes"))
+}
+
+/// Token uncertainties as a grey picture of one pixel per token, white = undecided.
+fn grey(uncertainty: &[f32]) -> Picture {
+    let side = uncertainty.len().isqrt() as u32;
+    Picture::drawn(side, side, |x, y| {
+        [(255.0 * uncertainty[(y * side + x) as usize].clamp(0.0, 1.0)).round() as u8; 3]
+    })
+}
