@@ -4,6 +4,8 @@
 //! and `EARTHMAPPER_FUZZ_SEED` another beginning, for long runs. A file that panics is left in the temporary folder.
 
 mod seeds;
+#[path = "../support/wire.rs"]
+mod wire;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -182,7 +184,12 @@ fn vector_tiles() {
 
 #[test]
 fn mbtiles() {
-    torment("mbtiles", &[seeds::store("mbtiles")], "mbtiles", read_store);
+    let files = [seeds::store("mbtiles"), seeds::vector_mbtiles()];
+    assert_drawn(&files[1..], "mbtiles");
+    torment("mbtiles", &files, "mbtiles", |path| {
+        read_store(path);
+        draw(path);
+    });
 }
 
 #[test]
@@ -215,6 +222,9 @@ fn texts() {
     let tile_json = b"{\"tilejson\":\"3.0.0\",\"tiles\":[\"{z}/{x}/{y}.png\"],\"format\":\"png\",\"minzoom\":3,\"maxzoom\":4,\
         \"bounds\":[-180,-85,180,85],\"center\":[0,0,3],\"scheme\":\"tms\",\"attribution\":\"someone\"}";
     let folder = tempfile::tempdir().unwrap();
+    let whole = folder.path().join("manifest.jsonl");
+    std::fs::write(&whole, manifest).unwrap();
+    assert_eq!(Manifest::read(&whole).unwrap().pairs.len(), 1);
     torment("json", &[manifest.to_vec(), tile_json.to_vec()], "jsonl", |path| {
         let _ = Manifest::read(path);
         std::fs::copy(path, folder.path().join(TILE_JSON)).unwrap();

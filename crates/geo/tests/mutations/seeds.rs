@@ -13,6 +13,8 @@ use tiff_reader::PhotometricInterpretation;
 use tiff_reader::constants::{Compression, PlanarConfiguration, Predictor};
 use tiff_writer::{ImageBuilder, TiffWriteSample, TiffWriter, WriteOptions as TiffOptions};
 
+use crate::wire::{command, field, number, packed, step, steps};
+
 pub fn drawn(width: u32, height: u32) -> Picture {
     Picture::drawn(width, height, |x, y| [(x * 5) as u8, (y * 3) as u8, (x ^ y) as u8])
 }
@@ -46,7 +48,8 @@ pub fn foreign_rasters() -> Vec<Vec<u8>> {
     for compression in [Compression::None, Compression::Lzw, Compression::Deflate, Compression::Zstd] {
         let bytes = || plain().sample_type::<u8>().compression(compression);
         files.push(raster::<u8>(&path, bytes().strips(40), 48 * 40 * 3));
-        let predictor = if compression == Compression::None { Predictor::None } else { Predictor::Horizontal };
+        let predictor =
+            if compression == Compression::None { Predictor::None } else { Predictor::Horizontal };
         files.push(raster::<u8>(&path, bytes().predictor(predictor).tiles(48, 48), 48 * 48 * 3));
     }
     let planes = plain().sample_type::<u8>().planar_configuration(PlanarConfiguration::Planar);
@@ -122,10 +125,22 @@ pub fn plain_archive(tile_type: TileType, tile: &[u8]) -> Vec<u8> {
     fs::read(path).unwrap()
 }
 
+/// An MBTiles file of vector tiles: what a writer of pictures makes, with other tiles in it.
+pub fn vector_mbtiles() -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tiles.mbtiles");
+    fs::write(&path, store("mbtiles")).unwrap();
+    let database = rusqlite::Connection::open(&path).unwrap();
+    database.execute("DELETE FROM tiles", []).unwrap();
+    database.execute("UPDATE metadata SET value = 'pbf' WHERE name = 'format'", []).unwrap();
+    database.execute("DELETE FROM metadata WHERE name IN ('minzoom', 'maxzoom')", []).unwrap();
+    database.execute("INSERT INTO tiles VALUES (0, 0, 0, ?1), (1, 1, 0, ?1)", [vector_tile()]).unwrap();
+    drop(database);
+    fs::read(path).unwrap()
+}
+
 /// A Mapbox vector tile: a lake with an island, and a railway (drawn in dashes) and a road that leave the tile.
 pub fn vector_tile() -> Vec<u8> {
-    let command = |what: u64, count: u64| what | count << 3;
-    let step = |right: i64, down: i64| [zigzag(right), zigzag(down)];
     let ring = |corner: [u64; 2], side: i64| {
         let mut ring = vec![command(1, 1), corner[0], corner[1], command(2, 3)];
         ring.extend([step(side, 0), step(0, side), step(-side, 0)].concat());
@@ -213,37 +228,4 @@ pub fn extract() -> Vec<u8> {
         [&(header.len() as u32).to_be_bytes()[..], &header, &blob].concat()
     };
     [blob("OSMHeader", &header), blob("OSMData", &block)].concat()
-}
-
-/// Protocol buffers, as far as they are needed here.
-fn varint(mut number: u64) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    while number >= 0x80 {
-        bytes.push(number as u8 | 0x80);
-        number >>= 7;
-    }
-    bytes.push(number as u8);
-    bytes
-}
-
-fn number(tag: u64, value: u64) -> Vec<u8> {
-    [varint(tag << 3), varint(value)].concat()
-}
-
-fn field(tag: u64, bytes: &[u8]) -> Vec<u8> {
-    [varint(tag << 3 | 2), varint(bytes.len() as u64), bytes.to_vec()].concat()
-}
-
-fn packed(tag: u64, values: &[u64]) -> Vec<u8> {
-    field(tag, &values.iter().flat_map(|value| varint(*value)).collect::<Vec<_>>())
-}
-
-fn zigzag(value: i64) -> u64 {
-    ((value << 1) ^ (value >> 63)) as u64
-}
-
-/// Differences, as zigzag numbers.
-fn steps(values: &[i64]) -> Vec<u64> {
-    let before = std::iter::once(0).chain(values.iter().copied());
-    values.iter().zip(before).map(|(value, before)| zigzag(value - before)).collect()
 }
