@@ -44,7 +44,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
 /// The corners of windows, the same as in the other program: a Weyl sequence, which spreads evenly.
 fn corners(width: u32, height: u32, side: u32, count: u32) -> impl Iterator<Item = (u32, u32)> {
-    let span = |length: u32| f64::from(length.saturating_sub(side));
+    let span = move |length: u32| f64::from(length.saturating_sub(side));
     (1..=count).map(f64::from).map(move |n| {
         let share = |step: f64| (n * step).fract();
         ((share(0.754_877_67) * span(width)) as u32, (share(0.569_840_29) * span(height)) as u32)

@@ -208,7 +208,8 @@ impl OutputFormat {
                     .write_image(values, width, height, colour)
                     .map_err(|error| error.to_string())?;
                 if let Some(provenance) = provenance {
-                    bytes = provenance::insert_into_webp(bytes, width, height, provenance)?;
+                    let has_alpha = colour == ExtendedColorType::Rgba8;
+                    bytes = provenance::insert_into_webp(bytes, (width, height), has_alpha, provenance)?;
                 }
             }
         }

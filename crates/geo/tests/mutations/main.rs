@@ -218,7 +218,7 @@ fn texts() {
     });
     let manifest = b"{\"format\":1,\"sources\":[{\"name\":\"a\",\"imagery\":{},\"map\":{}}],\
         \"split\":null,\"options\":null,\"report\":null}\n{\"name\":\"a-1\",\"file\":\"pairs/00000/a-1.png\",\"source\":\"a\",\
-        \"tile\":\"3/1/2\",\"bounds\":[1,2,3,4],\"place\":[2,3],\"metres_per_pixel\":1.5,\"side\":256,\"split\":\"training\"}\n";
+        \"tile\":\"3/1/2\",\"bounds\":[1,2,3,4],\"place\":[2,3],\"metres_per_pixel\":1.5,\"side\":256,\"split\":\"train\"}\n";
     let tile_json = b"{\"tilejson\":\"3.0.0\",\"tiles\":[\"{z}/{x}/{y}.png\"],\"format\":\"png\",\"minzoom\":3,\"maxzoom\":4,\
         \"bounds\":[-180,-85,180,85],\"center\":[0,0,3],\"scheme\":\"tms\",\"attribution\":\"someone\"}";
     let folder = tempfile::tempdir().unwrap();

@@ -1,5 +1,8 @@
 //! Protocol buffers and the geometry of Mapbox vector tiles, as far as tests need them.
 
+// Every test file is a program of its own and uses a part of this.
+#![allow(dead_code)]
+
 fn varint(mut number: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
     while number >= 0x80 {
