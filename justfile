@@ -25,6 +25,16 @@ lint:
 bench:
     cargo bench --workspace
 
+# Compares reading and writing of GeoTIFFs with GDAL's, by a PYTHON that has rasterio and numpy; FLAGS such as --cores 0,1.
+bench-geo-peer PYTHON="python3" *FLAGS:
+    cargo build --release --workspace --example raster_speed
+    {{PYTHON}} tools/geo_bench_peer.py --program target/release/examples/raster_speed {{FLAGS}}
+
+# Measures the peak memory of reading and writing scenes of growing size.
+bench-geo-memory:
+    cargo build --release --workspace --example raster_speed
+    for side in 1024 4096 8192; do target/release/examples/raster_speed stream $side target/scene.tif; done; rm -f target/scene.tif
+
 # All that CI runs.
 ci:
     .ci/run

@@ -4,6 +4,7 @@ mod support;
 
 use std::process::Command;
 
+use earthmapper_geo::picture::{decode_with_holes, encode_with_holes};
 use earthmapper_geo::raster::{
     AffineTransform, GeoReference, PixelWindow, RasterLimits, RasterOptions, RasterReader, RasterWriter,
     Stretch, Validity,
@@ -353,6 +354,35 @@ fn a_scene_stopped_half_way_goes_on() {
         assert!(bytes("out/whole.tif") == bytes("out/stopped.tif"), "as if never stopped, after {signal}");
         assert!(!journal.exists());
         std::fs::remove_file(workshop.path("out/stopped.tif")).unwrap();
+    }
+}
+
+#[test]
+fn transparent_parts_of_tiles_stay_transparent() {
+    let workshop = Workshop::new();
+    let side = 2 * SIDE;
+    let half = Mask::drawn(side, side, |x, _| x < SIDE);
+    let picture = Picture::drawn(side, side, |x, y| [(9 * x) as u8, (5 * y) as u8, 77]);
+    std::fs::create_dir_all(workshop.path("tiles/7/5")).unwrap();
+    for (name, holes) in [("7/5/3", &half), ("7/5/4", &Mask::filled(side, side, true))] {
+        let png = encode_with_holes("png", &picture, holes, &WriteOptions::default()).unwrap();
+        std::fs::write(workshop.path(&format!("tiles/{name}.png")), png).unwrap();
+    }
+    let read = |name: &str| {
+        let bytes = std::fs::read(workshop.path(name)).unwrap();
+        decode_with_holes(&bytes, name, &PictureLimits::default()).unwrap()
+    };
+    for seam in ["blend", "crop"] {
+        let command = format!("-q tile tiles out/{seam} --to map --force --model model --seam {seam}");
+        workshop.run(&format!("{command} --lower-zooms downsample --min-zoom 6")).succeeded();
+        let (made, holes) = read(&format!("out/{seam}/7/5/3.png"));
+        assert_eq!(holes, half);
+        assert_ne!(made, Picture::filled(side, side, [255; 3]));
+        let (_, holes) = read(&format!("out/{seam}/7/5/4.png"));
+        assert_eq!(holes.hole_count(), (side * side) as usize);
+        // Its lower right quarter has data, in its right half, and no other does.
+        let (_, lower) = read(&format!("out/{seam}/6/2/1.png"));
+        assert_eq!(lower.hole_count(), (side * side - SIDE * SIDE) as usize + (SIDE * SIDE / 2) as usize);
     }
 }
 

@@ -107,6 +107,10 @@ pub fn atomic_write_with(
     beside.finish()
 }
 
+/// How the names of files that are being written begin and end.
+const PREFIX: &str = ".earthmapper-";
+const SUFFIX: &str = ".part";
+
 /// A file that is being written beside its place, and takes its name only by [`Beside::finish`]. Dropped before, it
 /// leaves nothing.
 pub(crate) struct Beside {
@@ -132,7 +136,7 @@ impl Beside {
             path.to_owned()
         };
         let mut builder = tempfile::Builder::new();
-        builder.prefix(".earthmapper-").suffix(".part");
+        builder.prefix(PREFIX).suffix(SUFFIX);
         allow_others_to_read(&mut builder);
         let temporary = builder.tempfile_in(folder_of(&target)).map_err(failed)?;
         Ok(Self { path: path.to_owned(), target, overwrite, temporary })
@@ -168,6 +172,18 @@ impl Beside {
         flush_folder(folder_of(&target));
         Ok(())
     }
+}
+
+/// Removes files that a killed program was writing in a folder. The caller must know that no other program writes there.
+pub(crate) fn remove_leftovers(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let (entry, name) = entry.map(|entry| (entry.path(), entry.file_name()))?;
+        let name = name.to_string_lossy();
+        if name.starts_with(PREFIX) && name.ends_with(SUFFIX) {
+            fs::remove_file(entry)?;
+        }
+    }
+    Ok(())
 }
 
 fn folder_of(path: &Path) -> &Path {

@@ -176,12 +176,13 @@ pub(crate) fn insert_into_jpeg(bytes: Vec<u8>, provenance: &Provenance) -> Resul
 /// Puts the XMP packet into a WebP of the plain kind, which the extended header then has to announce.
 pub(crate) fn insert_into_webp(
     bytes: Vec<u8>,
-    width: u32,
-    height: u32,
+    (width, height): (u32, u32),
+    has_alpha: bool,
     provenance: &Provenance,
 ) -> Result<Vec<u8>, String> {
     const HAS_XMP: u8 = 0b0000_0100;
-    let mut header = vec![HAS_XMP, 0, 0, 0];
+    const HAS_ALPHA: u8 = 0b0001_0000;
+    let mut header = vec![if has_alpha { HAS_XMP | HAS_ALPHA } else { HAS_XMP }, 0, 0, 0];
     header.extend_from_slice(&(width - 1).to_le_bytes()[..3]);
     header.extend_from_slice(&(height - 1).to_le_bytes()[..3]);
 

@@ -229,7 +229,9 @@ fn other_files_are_refused() {
         assert!(message.starts_with(&path.display().to_string()) && message.contains(';'), "{message}");
         message
     };
-    assert!(refused("map.shp", b"").contains("give a file ending in .pmtiles, .geojson or .osm.pbf"));
+    assert!(
+        refused("map.shp", b"").contains("give a file ending in .pmtiles, .mbtiles, .geojson or .osm.pbf")
+    );
     assert!(refused("map.pmtiles", b"PMTiles\x03").contains("is damaged"));
     assert!(refused("map.osm.pbf", b"\0\0\0\x05").contains("ends too early"));
     assert!(refused("map.geojson", b"{}").contains("it is no GeoJSON"));

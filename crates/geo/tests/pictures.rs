@@ -4,6 +4,7 @@ use std::fs;
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
+use earthmapper_geo::picture::{decode_with_holes, encode_picture, encode_with_holes};
 use earthmapper_geo::{
     Mask, Picture, PictureError, PictureLimits, Provenance, WriteError, WriteOptions, check_picture_output,
     decode_mask, decode_picture, read_mask, read_picture, read_provenance, write_grey, write_picture,
@@ -426,4 +427,23 @@ fn a_refused_output_leaves_the_folder_as_it_was() {
     write_picture(&path, &picture, &WriteOptions { overwrite: true, ..WriteOptions::default() }).unwrap();
     assert_eq!(read(&path).unwrap(), picture);
     assert_eq!(names_in(folder.path()), ["a.png"]);
+}
+
+#[test]
+fn holes_are_transparent() {
+    let picture = Picture::drawn(9, 5, |x, y| [10 * x as u8, 20 * y as u8, 99]);
+    let holes = Mask::drawn(9, 5, |x, y| x > 5 && y != 2);
+    let options = WriteOptions { provenance: Some(Provenance::new("model", "task")), ..Default::default() };
+    for ending in ["png", "webp"] {
+        let bytes = encode_with_holes(ending, &picture, &holes, &options).unwrap();
+        let (found, mask) = decode_with_holes(&bytes, "a", &PictureLimits::default()).unwrap();
+        assert_eq!(mask, holes);
+        for (x, y) in (0..5).flat_map(|y| (0..9).map(move |x| (x, y))) {
+            let expected = if holes.is_hole(x, y) { [255; 3] } else { picture.pixel(x, y) };
+            assert_eq!(found.pixel(x, y), expected, "transparent parts are shown over white");
+        }
+        let whole = encode_with_holes(ending, &picture, &Mask::filled(9, 5, false), &options).unwrap();
+        assert_eq!(whole, encode_picture(ending, &picture, &options).unwrap());
+    }
+    assert!(encode_with_holes("jpg", &picture, &holes, &options).is_err());
 }

@@ -13,10 +13,10 @@ use serde_json::json;
 use crate::exit::{BadInput, Interrupted, Usage};
 use crate::settings::{Output, interrupt};
 
-/// Draw vector data as map tiles: vector PMTiles, GeoJSON or OpenStreetMap's .pbf
+/// Draw vector data as map tiles: vector tiles, GeoJSON or OpenStreetMap's .pbf
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// The vector data.
+    /// The vector data: .pmtiles, .mbtiles, .geojson or .osm.pbf.
     source: PathBuf,
     /// Where the tiles go: a folder, .mbtiles or .pmtiles.
     output: PathBuf,

@@ -2,15 +2,16 @@
 
 use crate::picture::Picture;
 use crate::render::{RenderError, Renderer, Style, open_vectors};
+use crate::store::StoreError;
 use crate::tile::Tile;
 
 use super::map::{MapError, MapSource};
 use super::options::SourceOptions;
 
-/// Endings of vector data. PMTiles may be either.
-const VECTORS: [&str; 4] = ["geojson", "json", "pbf", "pmtiles"];
+/// Endings of vector data, and of stores that hold vectors or pictures.
+const VECTORS: [&str; 5] = ["geojson", "json", "pbf", "pmtiles", "mbtiles"];
 
-/// Draws maps from vector data: GeoJSON, OpenStreetMap's .pbf, and PMTiles that hold vectors. For the `draw` argument of
+/// Draws maps from vector data: GeoJSON, OpenStreetMap's .pbf, and PMTiles and MBTiles that hold vectors. For the `draw` argument of
 /// [`make`](fn@super::make); gives none for rasters and stores of pictures.
 ///
 /// # Errors
@@ -23,7 +24,8 @@ pub fn drawn_maps(options: &SourceOptions) -> Result<Option<Box<dyn MapSource>>,
     }
     let source = match open_vectors(&options.path, options.class) {
         Ok(source) => source,
-        Err(RenderError::Unsupported { .. }) if ending == "pmtiles" => return Ok(None),
+        // A store of pictures, which are taken as they are.
+        Err(RenderError::Store(StoreError::Unsupported { .. })) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
     let style = match &options.style {

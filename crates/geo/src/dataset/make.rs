@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
@@ -19,7 +19,7 @@ use super::manifest::{
 use super::map::Draw;
 use super::options::{Grid, MakeOptions, Registration, SourcePair};
 use super::resample::Patch;
-use crate::files::{WriteError, atomic_write};
+use crate::files::{WriteError, atomic_write, remove_leftovers};
 use crate::picture::{Mask, Picture, WriteOptions, encode_picture};
 use crate::raster::Locator;
 use crate::store::{Existing, MAX_LISTED_TILES};
@@ -77,6 +77,7 @@ pub fn make(
     let names = cells.iter().map(|(source, cell)| source.name(*cell));
     let task = Task { options: options.clone(), cells: cells.len(), digest: digest(names) };
     let (mut journal, mut outcomes) = Journal::open(folder, &task)?;
+    clear(folder)?;
 
     let mut kept = outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Kept(_))).count();
     let mut skipped = Skipped::new(folder, options, cells.len());
@@ -462,6 +463,18 @@ fn median_shifts(pairs: &[PairRecord], filters: &Filters) -> BTreeMap<String, (f
         (source, (median(right), median(down), count))
     });
     medians.collect()
+}
+
+/// Removes what a killed run was writing. The journal is locked, so nobody else writes here.
+fn clear(folder: &Path) -> Result<(), WriteError> {
+    let shards = match fs::read_dir(folder.join("pairs")) {
+        Ok(shards) => shards.filter_map(|shard| Some(shard.ok()?.path())).collect(),
+        Err(_) => Vec::new(),
+    };
+    for folder in shards.iter().map(PathBuf::as_path).filter(|shard| shard.is_dir()).chain([folder]) {
+        remove_leftovers(folder).map_err(|cause| WriteError::Io { path: folder.to_owned(), cause })?;
+    }
+    Ok(())
 }
 
 fn write_pair(path: &Path, png: &[u8]) -> Result<(), DatasetError> {

@@ -70,13 +70,18 @@ pub fn decode_picture(
     Ok(Picture { width, height, rgb })
 }
 
-/// Decodes the bytes of a picture as [`decode_picture`] does, and says where it is more than half transparent.
-pub(crate) fn decode_with_holes(
+/// Decodes the bytes of a picture as [`decode_picture`] does, and says where it is more than half transparent: there is
+/// no data in a tile or any other picture of the ground.
+///
+/// # Errors
+///
+/// As [`read_picture`].
+pub fn decode_with_holes(
     bytes: &[u8],
-    name: &Path,
+    name: impl AsRef<Path>,
     limits: &PictureLimits,
 ) -> Result<(Picture, Mask), PictureError> {
-    let decoded = decode(bytes, name, limits)?;
+    let decoded = decode(bytes, name.as_ref(), limits)?;
     let (width, height) = (decoded.width(), decoded.height());
     if !decoded.color().has_alpha() {
         let picture = Picture { width, height, rgb: decoded.into_rgb8().into_raw() };

@@ -4,7 +4,7 @@ use image::codecs::jpeg::JpegEncoder;
 use image::codecs::webp::WebPEncoder;
 use image::{ExtendedColorType, ImageEncoder};
 
-use super::{Picture, PictureError, area};
+use super::{Mask, Picture, PictureError, area};
 use crate::files::{atomic_write, check_output};
 use crate::provenance::{self, Provenance};
 
@@ -81,6 +81,36 @@ pub fn encode_picture(
     options: &WriteOptions,
 ) -> Result<Vec<u8>, PictureError> {
     encode(Path::new("picture").with_extension(ending).as_path(), &picture.pixels(), options)
+}
+
+/// Encodes a picture as [`encode_picture`] does, transparent and black in the holes. Without holes it has no alpha.
+///
+/// # Panics
+///
+/// When the mask is of another size.
+///
+/// # Errors
+///
+/// As [`encode_picture`]; [`PictureError::Encoding`] for holes in a JPEG, which knows no transparency.
+pub fn encode_with_holes(
+    ending: &str,
+    picture: &Picture,
+    holes: &Mask,
+    options: &WriteOptions,
+) -> Result<Vec<u8>, PictureError> {
+    let (width, height) = (picture.width(), picture.height());
+    assert_eq!((holes.width(), holes.height()), (width, height), "one value per pixel");
+    if holes.hole_count() == 0 {
+        return encode_picture(ending, picture, options);
+    }
+    let pixels = picture.rgb().as_chunks::<3>().0.iter().zip(holes.holes());
+    let values: Vec<u8> = pixels
+        .flat_map(
+            |(&[red, green, blue], is_hole)| if *is_hole { [0; 4] } else { [red, green, blue, u8::MAX] },
+        )
+        .collect();
+    let pixels = Pixels { width, height, values: &values, colour: ExtendedColorType::Rgba8 };
+    encode(Path::new("picture").with_extension(ending).as_path(), &pixels, options)
 }
 
 /// Checks, before any work, that a picture of this size fits into the format that the name says.
@@ -178,7 +208,8 @@ impl OutputFormat {
                     .write_image(values, width, height, colour)
                     .map_err(|error| error.to_string())?;
                 if let Some(provenance) = provenance {
-                    bytes = provenance::insert_into_webp(bytes, width, height, provenance)?;
+                    let has_alpha = colour == ExtendedColorType::Rgba8;
+                    bytes = provenance::insert_into_webp(bytes, (width, height), has_alpha, provenance)?;
                 }
             }
         }
@@ -195,6 +226,7 @@ fn encode_png(
     encoder.set_depth(png::BitDepth::Eight);
     encoder.set_color(match pixels.colour {
         ExtendedColorType::L8 => png::ColorType::Grayscale,
+        ExtendedColorType::Rgba8 => png::ColorType::Rgba,
         _ => png::ColorType::Rgb,
     });
     if let Some(provenance) = provenance {

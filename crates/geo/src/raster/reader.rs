@@ -248,17 +248,8 @@ impl RasterReader {
         rendering: &Rendering,
     ) -> Result<RasterWindow, RasterError> {
         let bands: Vec<usize> = rendering.bands.iter().map(|(band, _)| *band).collect();
-        let loaded = self.load(level, window, &bands)?;
-        let mut rgb = vec![0; loaded.holes.len() * 3];
-        for (slot, (_, scale)) in rendering.bands.iter().enumerate() {
-            // One band is red, green and blue alike.
-            let channels = if bands.len() == 1 { 0..3 } else { slot..slot + 1 };
-            loaded.each(slot, |index, value| {
-                if !loaded.holes[index] {
-                    rgb[index * 3..][channels.clone()].fill(scale.byte(value));
-                }
-            });
-        }
+        let mut loaded = self.load(level, window, &bands)?;
+        let rgb = loaded.rgb(rendering);
         let picture = Picture::new(window.width, window.height, rgb).expect("three bytes per pixel");
         let nodata = Mask::new(window.width, window.height, loaded.holes).expect("one value per pixel");
         Ok(RasterWindow { picture, nodata })
@@ -452,6 +443,39 @@ struct Loaded {
 }
 
 impl Loaded {
+    /// The bands as red, green and blue, `[height, width, 3]`, black in holes. One band is all three alike.
+    fn rgb(&mut self, rendering: &Rendering) -> Vec<u8> {
+        let bands = &rendering.bands;
+        let is_stored = |(slot, (_, scale)): (usize, &(usize, ByteScale))| {
+            self.found[slot] == (0, slot) && *scale == ByteScale::whole(SampleType::U8)
+        };
+        let first = &self.samples[0];
+        let mut rgb = if first.kind == SampleType::U8
+            && (first.channels, bands.len()) == (3, 3)
+            && bands.iter().enumerate().all(is_stored)
+        {
+            // The most common rasters are pictures already.
+            std::mem::take(&mut self.samples[0].bytes)
+        } else {
+            let mut rgb = vec![0; self.holes.len() * 3];
+            for (slot, (_, scale)) in bands.iter().enumerate() {
+                let (samples, channel) = self.found[slot];
+                let samples = &self.samples[samples];
+                match bands.len() {
+                    1 => samples.each_byte(channel, *scale, |index, byte| rgb[index * 3..][..3].fill(byte)),
+                    _ => samples.each_byte(channel, *scale, |index, byte| rgb[index * 3 + slot] = byte),
+                }
+            }
+            rgb
+        };
+        for (pixel, is_hole) in rgb.chunks_exact_mut(3).zip(&self.holes) {
+            if *is_hole {
+                pixel.fill(0);
+            }
+        }
+        rgb
+    }
+
     fn each(&self, slot: usize, see: impl FnMut(usize, f64)) {
         let (samples, channel) = self.found[slot];
         self.samples[samples].each(channel, see);

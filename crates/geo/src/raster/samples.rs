@@ -2,6 +2,8 @@
 
 use tiff_reader::RasterLayout;
 
+use super::stretch::ByteScale;
+
 /// The type of a raster's numbers.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum SampleType {
@@ -93,6 +95,18 @@ impl Samples {
             SampleType::I32 => self.each_of(channel, |bytes| f64::from(i32::from_ne_bytes(bytes)), see),
             SampleType::F32 => self.each_of(channel, |bytes| f64::from(f32::from_ne_bytes(bytes)), see),
             SampleType::F64 => self.each_of(channel, f64::from_ne_bytes, see),
+        }
+    }
+
+    /// Calls `see` with the index of each pixel and its value in one channel as a byte of a scale.
+    pub fn each_byte(&self, channel: usize, scale: ByteScale, mut see: impl FnMut(usize, u8)) {
+        if self.kind != SampleType::U8 {
+            return self.each(channel, |index, value| see(index, scale.byte(value)));
+        }
+        // A table takes a fraction of the time of the arithmetic.
+        let table: Vec<u8> = (0..=u8::MAX).map(|byte| scale.byte(f64::from(byte))).collect();
+        for (index, pixel) in self.bytes.chunks_exact(self.channels).enumerate() {
+            see(index, table[usize::from(pixel[channel])]);
         }
     }
 

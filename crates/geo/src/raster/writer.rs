@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use flate2::Compression;
 use flate2::write::ZlibEncoder;
+use rayon::prelude::*;
 
 use super::cog::{self, Contents, LevelTiles, TILE};
 use super::error::RasterError;
@@ -13,6 +14,9 @@ use super::georeference::GeoReference;
 use crate::files::{WriteError, atomic_write_with, check_output};
 use crate::picture::{Mask, Picture};
 use crate::provenance::Provenance;
+
+/// Tiles that are compressed at once, on all threads of rayon.
+const TILES_AT_ONCE: usize = 64;
 
 /// How a raster says where it has no data.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -242,9 +246,12 @@ impl Level {
         self.rows += 1;
         if self.rows.is_multiple_of(TILE) || self.rows == self.height {
             let rows = std::mem::take(&mut self.waiting);
-            for column in 0..self.width.div_ceil(TILE) {
-                let tile = self.tile(&rows, column as usize);
-                self.store(&tile)?;
+            let columns: Vec<usize> = (0..self.width.div_ceil(TILE) as usize).collect();
+            for columns in columns.chunks(TILES_AT_ONCE) {
+                let tiles = columns.par_iter().map(|column| compressed(&self.tile(&rows, *column)));
+                for tile in tiles.collect::<Vec<_>>() {
+                    self.store(&tile?)?;
+                }
             }
             // The same room serves the next rows.
             self.waiting = rows;
@@ -268,15 +275,12 @@ impl Level {
         tile
     }
 
-    /// Compresses a tile into the waiting file, with GDAL's marks around it: its size before, its last bytes again
+    /// Puts a compressed tile into the waiting file, with GDAL's marks around it: its size before, its last bytes again
     /// after.
-    fn store(&mut self, tile: &[u8]) -> io::Result<()> {
-        let mut encoder = ZlibEncoder::new(Vec::new(), Compression::default());
-        encoder.write_all(tile)?;
-        let compressed = encoder.finish()?;
+    fn store(&mut self, compressed: &[u8]) -> io::Result<()> {
         let size = u32::try_from(compressed.len()).expect("a tile is smaller than 4 GiB");
         self.tiles.write_all(&size.to_le_bytes())?;
-        self.tiles.write_all(&compressed)?;
+        self.tiles.write_all(compressed)?;
         self.tiles.write_all(&compressed[compressed.len() - cog::TRAILER..])?;
         self.sizes.push(size);
         Ok(())
@@ -290,6 +294,12 @@ impl Level {
         let file = self.tiles.into_inner().map_err(io::IntoInnerError::into_error)?;
         Ok(LevelTiles { width: self.width, height: self.height, sizes: self.sizes, file })
     }
+}
+
+fn compressed(tile: &[u8]) -> io::Result<Vec<u8>> {
+    let mut encoder = ZlibEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(tile)?;
+    encoder.finish()
 }
 
 /// Adds a row to the first level and, when it completes a pair, their mean to the next.

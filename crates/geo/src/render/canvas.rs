@@ -8,7 +8,7 @@
 
 use tiny_skia::{Color, FillRule, Paint, Path, PathBuilder, Pixmap, Transform};
 
-use super::feature::Point;
+use super::feature::{Point, WorldBox};
 use crate::picture::Picture;
 
 /// Steps per pixel: those of the rasteriser, which computes in 1/64 of a quarter of a pixel.
@@ -47,6 +47,15 @@ pub(super) struct Outlines {
 impl Outlines {
     pub(super) fn new(frame: Frame) -> Self {
         Self { frame, path: PathBuilder::new(), corners: Vec::new(), cuts: Vec::new() }
+    }
+
+    /// Whether something inside a box, in pixels of the world, may be seen.
+    pub(super) fn may_hold(&self, bounds: &WorldBox) -> bool {
+        // A pixel for the rounding of corners.
+        (0..2).all(|axis| {
+            let (first, length) = (self.frame.corner[axis] as f64, f64::from(self.frame.size[axis]));
+            bounds.max[axis] >= first - 1.0 && bounds.min[axis] <= first + length + 1.0
+        })
     }
 
     /// Adds a closed ring of points in pixels of the world.

@@ -52,6 +52,48 @@ pub(super) fn clip_ring(ring: Vec<Point>, bounds: &WorldBox) -> Vec<Point> {
     })
 }
 
+/// A ring without the points that change nothing inside a box: of a run of points beyond the same edge, only the first
+/// and the last are kept. A long coast costs a tile little more than what is seen of it.
+pub(super) fn near_ring(ring: &[Point], bounds: &WorldBox) -> Vec<Point> {
+    let Some((first, rest)) = ring.split_first() else { return Vec::new() };
+    let mut kept = vec![*first];
+    // The edges that all points since the last one kept lie beyond.
+    let mut common = beyond(first, bounds);
+    for (point, next) in rest.iter().zip(rest.iter().skip(1).chain([first])) {
+        let edges = beyond(point, bounds);
+        if common & edges & beyond(next, bounds) == 0 {
+            kept.push(*point);
+            common = edges;
+        } else {
+            common &= edges;
+        }
+    }
+    kept
+}
+
+/// The parts of a line that may be seen in a box: without the straight pieces that lie beyond one of its edges.
+pub(super) fn near_line(line: &[Point], bounds: &WorldBox) -> Vec<Vec<Point>> {
+    let mut parts: Vec<Vec<Point>> = Vec::new();
+    let mut is_open = false;
+    for ends in line.windows(2) {
+        let is_far = beyond(&ends[0], bounds) & beyond(&ends[1], bounds) != 0;
+        match parts.last_mut() {
+            _ if is_far => {}
+            Some(part) if is_open => part.push(ends[1]),
+            _ => parts.push(ends.to_vec()),
+        }
+        is_open = !is_far;
+    }
+    parts
+}
+
+/// Which edges of a box a point lies beyond, a bit for each.
+fn beyond(point: &Point, bounds: &WorldBox) -> u8 {
+    let before = |axis: usize| u8::from(point[axis] < bounds.min[axis]);
+    let behind = |axis: usize| u8::from(point[axis] > bounds.max[axis]);
+    before(0) | behind(0) << 1 | before(1) << 2 | behind(1) << 3
+}
+
 /// From which share of a straight line to which it is inside; none when it is outside or along an edge.
 pub(super) fn inside(from: Point, to: Point, bounds: &WorldBox) -> Option<(f64, f64)> {
     let (mut start, mut end) = (0.0_f64, 1.0_f64);
@@ -100,6 +142,28 @@ mod tests {
         assert!(clip_line(&ring, &UNIT).is_empty());
         let corner = [[0.0, 0.5], [0.5, 0.5], [0.5, 0.0], [0.0, 0.0], [0.0, 0.5]];
         assert_eq!(clip_line(&corner, &UNIT), [vec![[0.0, 0.5], [0.5, 0.5], [0.5, 0.0]]]);
+    }
+
+    #[test]
+    fn runs_beyond_an_edge_are_left_out() {
+        let coast = [
+            [0.5, 0.5],
+            [3.0, 0.5],
+            [4.0, 0.7],
+            [3.0, 0.9],
+            [5.0, 2.0],
+            [0.5, 3.0],
+            [-2.0, 4.0],
+            [-2.0, 0.5],
+        ];
+        let near = near_ring(&coast, &UNIT);
+        assert_eq!(near, [[0.5, 0.5], [3.0, 0.5], [5.0, 2.0], [-2.0, 4.0], [-2.0, 0.5]]);
+        assert!(near_ring(&[], &UNIT).is_empty());
+        let parts = near_line(&coast, &UNIT);
+        assert_eq!(parts, [vec![[0.5, 0.5], [3.0, 0.5]]]);
+        // A corner is passed without being near: both of its edges count.
+        let around = [[-1.0, 0.5], [-1.0, -1.0], [-2.0, -1.0], [0.5, -1.0]];
+        assert_eq!(near_ring(&around, &UNIT), [[-1.0, 0.5], [-2.0, -1.0], [0.5, -1.0]]);
     }
 
     #[test]

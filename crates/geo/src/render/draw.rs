@@ -2,10 +2,11 @@
 
 use super::canvas::{Canvas, Frame, Outlines};
 use super::class::{Class, Level};
+use super::clip::{near_line, near_ring};
 use super::error::RenderError;
 use super::feature::{Feature, Point, Shape, WorldBox};
 use super::source::VectorSource;
-use super::stroke::{Cap, add_dashes, add_line};
+use super::stroke::{Cap, Dashes, add_cut_dashes, add_dashes, add_line};
 use super::style::{Layer, Look, Style};
 use crate::picture::Picture;
 
@@ -40,10 +41,18 @@ struct FoundArea {
     outline: Option<Vec<Vec<Point>>>,
 }
 
-/// The features that may be seen, by class, in pixels of the world.
+/// A line in pixels of the world.
+struct FoundLine {
+    level: Level,
+    points: Vec<Point>,
+    /// The tile that it was cut at.
+    tile: Option<WorldBox>,
+}
+
+/// The features that may be seen, by class.
 struct Found {
     areas: Vec<Vec<FoundArea>>,
-    lines: Vec<Vec<(Level, Vec<Point>)>>,
+    lines: Vec<Vec<FoundLine>>,
 }
 
 impl Found {
@@ -55,8 +64,10 @@ impl Found {
         world: f64,
     ) -> Result<Self, RenderError> {
         let classes = Class::ALL.len();
-        let mut found =
-            Self { areas: (0..classes).map(|_| Vec::new()).collect(), lines: vec![Vec::new(); classes] };
+        let mut found = Self {
+            areas: (0..classes).map(|_| Vec::new()).collect(),
+            lines: (0..classes).map(|_| Vec::new()).collect(),
+        };
         let mut is_seen = vec![false; classes];
         let layers = style.layers.iter().filter(|layer| layer.is_seen(zoom));
         layers.flat_map(|layer| &layer.classes).for_each(|class| is_seen[*class as usize] = true);
@@ -69,23 +80,37 @@ impl Found {
         };
         source.visit(&window, zoom, &mut |feature, worlds| {
             if is_seen[feature.class as usize] {
-                found.take(feature, |point| [(point[0] + worlds) * world, point[1] * world]);
+                let window = window.moved(-worlds);
+                found.take(feature, &window, |point| [(point[0] + worlds) * world, point[1] * world]);
             }
         })?;
         Ok(found)
     }
 
-    fn take(&mut self, feature: &Feature, pixel: impl Fn(&Point) -> Point) {
-        let pixels = |lines: &[Vec<Point>]| -> Vec<Vec<Point>> {
-            lines.iter().map(|line| line.iter().map(&pixel).collect()).collect()
-        };
+    /// Takes what a feature has near a window, which is as wide as the widest line reaches.
+    fn take(&mut self, feature: &Feature, window: &WorldBox, pixel: impl Fn(&Point) -> Point) {
+        let pixels = |points: &[Point]| -> Vec<Point> { points.iter().map(&pixel).collect() };
         let class = feature.class as usize;
         match &feature.shape {
             Shape::Lines(lines) => {
-                self.lines[class].extend(pixels(lines).into_iter().map(|line| (feature.level, line)));
+                // Whole, because dashes are counted along them.
+                let tile = feature.tile.as_ref();
+                let tile = tile.map(|tile| WorldBox { min: pixel(&tile.min), max: pixel(&tile.max) });
+                let line = |line: &Vec<Point>| FoundLine { level: feature.level, points: pixels(line), tile };
+                self.lines[class].extend(lines.iter().map(line));
             }
             Shape::Area { rings, outline } => {
-                let (rings, outline) = (pixels(rings), outline.as_deref().map(pixels));
+                let near = |line: &Vec<Point>| {
+                    near_line(line, window).iter().map(|part| pixels(part)).collect::<Vec<_>>()
+                };
+                let outline = outline.as_ref().map(|lines| lines.iter().flat_map(near).collect());
+                let outline = outline.or_else(|| {
+                    let is_whole = window.holds(&feature.bounds);
+                    let closed = |ring: &Vec<Point>| ring.iter().chain(ring.first()).copied().collect();
+                    (!is_whole)
+                        .then(|| rings.iter().map(closed).collect::<Vec<_>>().iter().flat_map(near).collect())
+                });
+                let rings = rings.iter().map(|ring| pixels(&near_ring(ring, window))).collect();
                 self.areas[class].push(FoundArea { rings, outline });
             }
         }
@@ -168,12 +193,17 @@ impl Drawing<'_> {
         };
         let mut outlines = Outlines::new(self.frame);
         let lines = layer.classes.iter().flat_map(|class| &self.found.lines[*class as usize]);
-        for (_, line) in lines.filter(|(of, _)| *of == level) {
+        for line in lines.filter(|line| line.level == level) {
             match ends {
-                Ends::Cap(cap) => add_line(&mut outlines, line, width, cap),
+                Ends::Cap(cap) => add_line(&mut outlines, &line.points, width, cap),
                 Ends::Dash(dash) => {
                     let dash = dash.map(|length| length * self.scale);
-                    add_dashes(&mut outlines, line, width, dash, &window);
+                    match &line.tile {
+                        Some(tile) => {
+                            add_cut_dashes(&mut outlines, &line.points, width, dash, (tile, &window))
+                        }
+                        None => add_dashes(&mut outlines, &line.points, width, Dashes::new(dash), &window),
+                    }
                 }
             }
         }

@@ -38,6 +38,11 @@ impl WorldBox {
         (0..2).all(|axis| self.min[axis] <= other.max[axis] && other.min[axis] <= self.max[axis])
     }
 
+    /// Whether all of another box lies inside.
+    pub fn holds(&self, other: &Self) -> bool {
+        (0..2).all(|axis| self.min[axis] <= other.min[axis] && other.max[axis] <= self.max[axis])
+    }
+
     /// The box with every edge moved outwards.
     pub fn grown(&self, by: f64) -> Self {
         Self { min: self.min.map(|edge| edge - by), max: self.max.map(|edge| edge + by) }
@@ -74,6 +79,8 @@ pub struct Feature {
     pub shape: Shape,
     /// The box around its points.
     pub bounds: WorldBox,
+    /// The ground of the vector tile that it comes from, which may hold a part of it only.
+    pub tile: Option<WorldBox>,
 }
 
 impl Feature {
@@ -81,7 +88,7 @@ impl Feature {
     pub fn lines(class: Class, level: Level, mut lines: Vec<Vec<Point>>) -> Option<Self> {
         lines.retain(|line| line.len() > 1);
         let bounds = WorldBox::of(lines.iter().flatten());
-        (!lines.is_empty()).then_some(Self { class, level, shape: Shape::Lines(lines), bounds })
+        (!lines.is_empty()).then_some(Self { class, level, shape: Shape::Lines(lines), bounds, tile: None })
     }
 
     /// An area; none without a ring of three points.
@@ -93,7 +100,13 @@ impl Feature {
     ) -> Option<Self> {
         rings.retain(|ring| ring.len() > 2);
         let bounds = WorldBox::of(rings.iter().flatten());
-        (!rings.is_empty()).then_some(Self { class, level, shape: Shape::Area { rings, outline }, bounds })
+        (!rings.is_empty()).then_some(Self {
+            class,
+            level,
+            shape: Shape::Area { rings, outline },
+            bounds,
+            tile: None,
+        })
     }
 
     /// How many points it has, for budgets of memory.

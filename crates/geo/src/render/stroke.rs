@@ -3,7 +3,7 @@
 //! seams.
 
 use super::canvas::Outlines;
-use super::clip::inside;
+use super::clip::{clip_line, inside};
 use super::feature::{Point, WorldBox};
 
 /// Points nearer to each other than this, in pixels, are one.
@@ -29,30 +29,70 @@ pub(super) fn add_line(outlines: &mut Outlines, points: &[Point], width: f64, ca
     if cap == Cap::Round {
         first.add_fan(outlines, first.from, first.normal, first.reversed_normal(), radius);
     }
-    first.add_body(outlines, radius);
-    let mut last = first;
+    let (mut last, mut was_near) = (first, first.is_near(outlines, radius));
+    if was_near {
+        first.add_body(outlines, radius);
+    }
     for segment in segments {
-        segment.add_body(outlines, radius);
-        add_joint(outlines, &last, &segment, radius);
-        last = segment;
+        let is_near = segment.is_near(outlines, radius);
+        if is_near {
+            segment.add_body(outlines, radius);
+        }
+        if is_near || was_near {
+            add_joint(outlines, &last, &segment, radius);
+        }
+        (last, was_near) = (segment, is_near);
     }
     if cap == Cap::Round {
         last.add_fan(outlines, last.to, last.reversed_normal(), last.normal, radius);
     }
 }
 
-/// Adds a broken line: pieces of `dash[0]` pixels with gaps of `dash[1]`, where they may be seen in `window`. The
-/// pattern begins with the line, wherever the window is.
+/// Lengths of a broken line in pixels: pieces with gaps between them, of which one begins at `start` of the line.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Dashes {
+    pub(super) piece: f64,
+    pub(super) gap: f64,
+    pub(super) start: f64,
+}
+
+impl Dashes {
+    /// A pattern that begins with the line.
+    pub(super) fn new([piece, gap]: [f64; 2]) -> Self {
+        Self { piece, gap, start: 0.0 }
+    }
+
+    /// A pattern for a line of some length of which one end or both were cut, with the middle of a piece at each cut.
+    /// The line behind the cut, cut in the same place, has the other half of the piece: neither has to know where the
+    /// whole line begins. Between two cuts the pattern is stretched or shrunk to fit.
+    fn of_cut(dash: [f64; 2], length: f64, [at_start, at_end]: [bool; 2]) -> Self {
+        let period = dash[0] + dash[1];
+        match (at_start, at_end) {
+            (false, false) => Self::new(dash),
+            (true, false) => Self { start: -0.5 * dash[0], ..Self::new(dash) },
+            (false, true) => {
+                Self { start: (length - 0.5 * dash[0]).rem_euclid(period) - period, ..Self::new(dash) }
+            }
+            (true, true) => {
+                let stretch = length / ((length / period).round().max(1.0) * period);
+                let dash = dash.map(|length| length * stretch);
+                Self { start: -0.5 * dash[0], ..Self::new(dash) }
+            }
+        }
+    }
+}
+
+/// Adds a broken line where it may be seen in `window`. The pattern hangs on the line, wherever the window is.
 pub(super) fn add_dashes(
     outlines: &mut Outlines,
     points: &[Point],
     width: f64,
-    dash: [f64; 2],
+    dashes: Dashes,
     window: &WorldBox,
 ) {
     let radius = width / 2.0;
-    let (window, period) = (window.grown(radius), dash[0] + dash[1]);
-    let mut start = 0.0;
+    let (window, period) = (window.grown(radius), dashes.piece + dashes.gap);
+    let mut start = -dashes.start;
     for segment in segments(points) {
         let seen = inside(segment.from, segment.to, &window).map(|(from, to)| {
             let number = |share: f64| (start + share * segment.length) / period;
@@ -60,12 +100,31 @@ pub(super) fn add_dashes(
         });
         for number in seen.map_or(0..0, |(first, end)| first..end) {
             let begin = number as f64 * period - start;
-            let (from, to) = (begin.max(0.0), (begin + dash[0]).min(segment.length));
+            let (from, to) = (begin.max(0.0), (begin + dashes.piece).min(segment.length));
             if to > from {
                 segment.part(from, to).add_body(outlines, radius);
             }
         }
         start += segment.length;
+    }
+}
+
+/// Adds the part of a broken line inside the vector tile that it comes from, so that it goes on in the next tile. Of
+/// a line that ends within the tile the pattern begins or ends with it.
+pub(super) fn add_cut_dashes(
+    outlines: &mut Outlines,
+    points: &[Point],
+    width: f64,
+    dash: [f64; 2],
+    (tile, window): (&WorldBox, &WorldBox),
+) {
+    let is_cut = |point: &Point| {
+        (0..2).any(|axis| [tile.min, tile.max].iter().any(|corner| (point[axis] - corner[axis]).abs() < NEAR))
+    };
+    for part in clip_line(points, tile) {
+        let length = segments(&part).map(|segment| segment.length).sum();
+        let cuts = [part.first(), part.last()].map(|end| end.is_some_and(is_cut));
+        add_dashes(outlines, &part, width, Dashes::of_cut(dash, length, cuts), window);
     }
 }
 
@@ -104,6 +163,11 @@ impl Segment {
             [0, 1].map(|axis| self.from[axis] + (self.to[axis] - self.from[axis]) * share)
         };
         Self { from: at(start), to: at(end), length: end - start, ..*self }
+    }
+
+    /// Whether the segment or what is added around its ends may be inside the frame.
+    fn is_near(&self, outlines: &Outlines, radius: f64) -> bool {
+        outlines.may_hold(&WorldBox::of([&self.from, &self.to]).grown(radius))
     }
 
     fn reversed_normal(&self) -> Point {
@@ -214,7 +278,7 @@ mod tests {
     }
 
     fn dashed(points: &[Point], window: &WorldBox) -> Picture {
-        painted(|outlines| add_dashes(outlines, points, 2.0, [4.0, 3.0], window))
+        painted(|outlines| add_dashes(outlines, points, 2.0, Dashes::new([4.0, 3.0]), window))
     }
 
     #[test]
@@ -229,5 +293,34 @@ mod tests {
         let long = [[-7e9, 4.0], [7e9, 4.0]];
         assert!((ink(&dashed(&long, &window)) - 2.0 * 5.0 * 4.0).abs() < 0.5);
         assert_eq!(dashed(&corner[..1], &window), Picture::filled(32, 32, [255; 3]));
+    }
+
+    #[test]
+    fn dashes_go_on_behind_a_cut() {
+        let whole = WorldBox { min: [0.0; 2], max: [32.0; 2] };
+        let halves =
+            [WorldBox { min: [0.0; 2], max: [16.0, 32.0] }, WorldBox { min: [16.0, 0.0], max: [32.0; 2] }];
+        let cut = |line: &[Point], tiles: &[WorldBox]| {
+            painted(|outlines| {
+                tiles.iter().for_each(|tile| add_cut_dashes(outlines, line, 2.0, [4.0, 3.0], (tile, &whole)));
+            })
+        };
+        // Both tiles have the line a little beyond their border, and the piece at the border has its full length.
+        let line = [[1.0, 8.0], [31.0, 8.0]];
+        let picture = cut(&line, &halves);
+        let row: Vec<bool> = (0..32).map(|x| picture.pixel(x, 8) == [0; 3]).collect();
+        let lengths = |row: &[bool]| row.chunk_by(|a, b| a == b).map(<[bool]>::len).collect::<Vec<_>>();
+        // From the border outwards: half a piece, then gaps and pieces in turn.
+        assert_eq!(lengths(&row[16..]), [2, 3, 4, 3, 3, 1]);
+        assert_eq!(lengths(&row[..16]), [1, 3, 3, 4, 3, 2]);
+        // The direction does not matter.
+        assert_eq!(cut(&[line[1], line[0]], &halves), picture);
+        // Between two cuts the pattern fits: 16 pixels hold two periods of 8 instead of 7.
+        let through = cut(&[[-9.0, 8.0], [50.0, 8.0]], &halves);
+        let ink = ink(&through);
+        assert!((ink - 2.0 * 32.0 * 4.0 / 7.0).abs() < 1.0, "{ink}");
+        // A line within the tile begins with a piece.
+        let inner = [[2.0, 4.0], [12.0, 4.0], [12.0, 14.0]];
+        assert_eq!(cut(&inner, &halves[..1]), dashed(&inner, &whole));
     }
 }

@@ -12,6 +12,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params};
 use serde_json::{Map, Value};
 
 use super::metadata::{Content, is_vector};
+use super::pmtiles::unpacked_tile;
 use super::{
     EncodedTile, Existing, MAX_TILE_BYTES, StoreError, TileFormat, TileMetadata, TileReader, TileWriter,
     beginning, check_tile, listed, name_of, other_kind,
@@ -23,6 +24,9 @@ use crate::tile::Tile;
 pub(super) const MAGIC: &[u8] = b"SQLite format 3\0";
 
 const EXPECTED: &str = "MBTiles";
+
+/// How what gzip packed begins.
+const GZIP: [u8; 2] = [0x1F, 0x8B];
 
 /// "MPBX", by which `file` and others know MBTiles.
 const APPLICATION_ID: i32 = 0x4D50_4258;
@@ -67,6 +71,37 @@ impl MbtilesReader {
         let connection = open_to_read(path)?;
         let metadata = read_metadata(path, &connection)?;
         Ok(Self { path: path.to_owned(), metadata, connection: Mutex::new(connection) })
+    }
+
+    /// Opens a file of Mapbox vector tiles, which are read with [`MbtilesReader::unpacked_tile`] only; the format in its
+    /// metadata means nothing.
+    pub(crate) fn open_vector(path: &Path) -> Result<Self, StoreError> {
+        let connection = open_to_read(path)?;
+        let fields = fields(&connection).map_err(|error| from_sqlite(path, error))?;
+        let declared = fields.get("format").and_then(Value::as_str).unwrap_or_default();
+        let content = first_content(path, &connection)?;
+        let is_readable = match content {
+            Some(content) => content == Content::Vector && !declared.eq_ignore_ascii_case("mlt"),
+            None => is_vector(declared),
+        };
+        if !is_readable {
+            return Err(StoreError::Unsupported {
+                path: path.to_owned(),
+                feature: "tiles that are no Mapbox vector tiles".to_owned(),
+                cure: "give a file of Mapbox vector tiles (MVT)",
+            });
+        }
+        let metadata = metadata(path, &connection, &fields, TileFormat::Png)?;
+        Ok(Self { path: path.to_owned(), metadata, connection: Mutex::new(connection) })
+    }
+
+    /// The bytes of a tile, unpacked when they are packed by gzip.
+    pub(crate) fn unpacked_tile(&self, tile: Tile) -> Result<Option<Vec<u8>>, StoreError> {
+        let bytes = tile_data(&self.path, &self.connection(), tile)?;
+        match bytes {
+            Some(packed) if packed.starts_with(&GZIP) => unpacked_tile(&self.path, tile, &packed).map(Some),
+            bytes => Ok(bytes),
+        }
     }
 
     fn connection(&self) -> MutexGuard<'_, Connection> {
@@ -172,21 +207,13 @@ fn from_sqlite(path: &Path, error: rusqlite::Error) -> StoreError {
 }
 
 fn read_metadata(path: &Path, connection: &Connection) -> Result<TileMetadata, StoreError> {
-    let failed = |error| from_sqlite(path, error);
-    let fields = fields(connection).map_err(failed)?;
+    let fields = fields(connection).map_err(|error| from_sqlite(path, error))?;
     let declared = fields.get("format").and_then(Value::as_str).unwrap_or_default();
     let vector = |format: &str| StoreError::VectorTiles { path: path.to_owned(), format: format.to_owned() };
     if is_vector(declared) {
         return Err(vector(declared));
     }
-    let first = "SELECT tile_data FROM tiles LIMIT 1";
-    let content = connection
-        .query_row(first, [], |row| {
-            Ok(row.get_ref(0)?.as_bytes().map(Content::of).unwrap_or(Content::Unknown))
-        })
-        .optional()
-        .map_err(failed)?;
-    let format = match (TileFormat::from_name(declared), content) {
+    let format = match (TileFormat::from_name(declared), first_content(path, connection)?) {
         (_, Some(Content::Vector)) => return Err(vector("pbf")),
         (Some(format), _) => format,
         (None, Some(Content::Picture(format))) => format,
@@ -201,11 +228,30 @@ fn read_metadata(path: &Path, connection: &Connection) -> Result<TileMetadata, S
             });
         }
     };
-    let mut metadata = TileMetadata::from_fields(&fields, name_of(path), format);
+    metadata(path, connection, &fields, format)
+}
+
+/// What the first tile begins like; none without tiles.
+fn first_content(path: &Path, connection: &Connection) -> Result<Option<Content>, StoreError> {
+    let first = "SELECT tile_data FROM tiles LIMIT 1";
+    let content = connection.query_row(first, [], |row| {
+        Ok(row.get_ref(0)?.as_bytes().map(Content::of).unwrap_or(Content::Unknown))
+    });
+    content.optional().map_err(|error| from_sqlite(path, error))
+}
+
+/// Metadata from the table, with zooms from the tiles where it says none.
+fn metadata(
+    path: &Path,
+    connection: &Connection,
+    fields: &Map<String, Value>,
+    format: TileFormat,
+) -> Result<TileMetadata, StoreError> {
+    let mut metadata = TileMetadata::from_fields(fields, name_of(path), format);
     if metadata.min_zoom.is_none() || metadata.max_zoom.is_none() {
         let zooms = "SELECT min(zoom_level), max(zoom_level) FROM tiles WHERE zoom_level BETWEEN 0 AND 30";
-        let (low, deep): (Option<u8>, Option<u8>) =
-            connection.query_row(zooms, [], |row| Ok((row.get(0)?, row.get(1)?))).map_err(failed)?;
+        let found = connection.query_row(zooms, [], |row| Ok((row.get(0)?, row.get(1)?)));
+        let (low, deep): (Option<u8>, Option<u8>) = found.map_err(|error| from_sqlite(path, error))?;
         metadata.min_zoom = metadata.min_zoom.or(low);
         metadata.max_zoom = metadata.max_zoom.or(deep);
     }

@@ -164,14 +164,7 @@ impl PmtilesReader {
         if archive.tile_packing == Packing::Plain {
             return Ok(Some(packed));
         }
-        match unpacked(&packed, MAX_TILE_BYTES) {
-            Ok(Some(bytes)) => Ok(Some(bytes)),
-            Ok(None) => Err(too_big()),
-            Err(cause) => {
-                let detail = format!("cannot be unpacked ({cause})");
-                Err(StoreError::BadTile { path: archive.path.clone(), tile, detail })
-            }
-        }
+        unpacked_tile(&archive.path, tile, &packed).map(Some)
     }
 
     /// Shows the tiles of a directory and those below it. Its numbers must lie in `allowed`, which makes every step
@@ -406,6 +399,18 @@ fn packing(path: &Path, compression: Compression) -> Result<Packing, StoreError>
         feature: format!("{name} compression"),
         cure: "write it again with gzip or none",
     })
+}
+
+/// Unpacks a tile that gzip packed.
+pub(super) fn unpacked_tile(path: &Path, tile: Tile, packed: &[u8]) -> Result<Vec<u8>, StoreError> {
+    match unpacked(packed, MAX_TILE_BYTES) {
+        Ok(Some(bytes)) => Ok(bytes),
+        Ok(None) => Err(StoreError::TileTooBig { path: path.to_owned(), tile, limit: MAX_TILE_BYTES }),
+        Err(cause) => {
+            let detail = format!("cannot be unpacked ({cause})");
+            Err(StoreError::BadTile { path: path.to_owned(), tile, detail })
+        }
+    }
 }
 
 /// Unpacks gzip; nothing when that would be more than `limit` bytes.

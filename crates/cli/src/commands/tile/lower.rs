@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
-use earthmapper_geo::{Picture, Tile};
+use earthmapper_geo::{Mask, Picture, Tile};
+
+use super::mosaic::Ground;
 
 /// Tiles of lower zooms that wait for the tiles below them.
 pub struct LowerZooms {
@@ -14,7 +16,7 @@ pub struct LowerZooms {
 }
 
 struct Waiting {
-    quarters: Vec<(Tile, Picture)>,
+    quarters: Vec<(Tile, Ground)>,
     /// Tiles that came, with a picture or without.
     came: usize,
 }
@@ -54,45 +56,60 @@ impl LowerZooms {
 
     /// Takes a tile, or word that there will be none; gives the tiles above it that are complete now, from the nearest
     /// on, those that came out empty left out.
-    pub fn add(&mut self, tile: Tile, picture: Option<&Picture>) -> Vec<(Tile, Picture)> {
+    pub fn add(&mut self, tile: Tile, ground: Option<&Ground>) -> Vec<(Tile, Ground)> {
         let mut done = Vec::new();
-        let mut next = Some((tile, picture.cloned()));
-        while let Some((tile, picture)) = next.take() {
+        let mut next = Some((tile, ground.cloned()));
+        while let Some((tile, ground)) = next.take() {
             let Some(parent) = tile.parent().filter(|parent| parent.z() >= self.lowest) else { break };
             let waiting =
                 self.waiting.entry(parent).or_insert_with(|| Waiting { quarters: Vec::new(), came: 0 });
             waiting.came += 1;
-            if let Some(picture) = picture {
+            if let Some(ground) = ground {
                 let half = |length: u32| length.div_ceil(2);
-                let quarter = picture.resized(half(picture.width()), half(picture.height()));
-                waiting.quarters.push((tile, quarter));
+                // Filled, so that what lies under the holes does not bleed out of them.
+                let picture = ground.filled();
+                let picture = picture.resized(half(picture.width()), half(picture.height()));
+                let holes = halved(&ground.holes);
+                waiting.quarters.push((tile, Ground { picture, holes }));
             }
             if waiting.came < self.expected.get(&parent).copied().unwrap_or(0) {
                 break;
             }
             let waiting = self.waiting.remove(&parent).expect("it was there just now");
-            let picture = joined(&waiting.quarters);
-            done.extend(picture.clone().map(|picture| (parent, picture)));
-            next = Some((parent, picture));
+            let ground = joined(&waiting.quarters);
+            done.extend(ground.clone().map(|ground| (parent, ground)));
+            next = Some((parent, ground));
         }
         done
     }
 }
 
-/// Four quarters as one picture; the mean colour where one is missing.
-fn joined(quarters: &[(Tile, Picture)]) -> Option<Picture> {
+/// A mask at half the size, with holes where at least half of four pixels are holes.
+fn halved(holes: &Mask) -> Mask {
+    let last = (holes.width() - 1, holes.height() - 1);
+    let is_hole = |x: u32, y: u32| u32::from(holes.is_hole(x.min(last.0), y.min(last.1)));
+    Mask::drawn(holes.width().div_ceil(2), holes.height().div_ceil(2), |x, y| {
+        let (x, y) = (2 * x, 2 * y);
+        is_hole(x, y) + is_hole(x + 1, y) + is_hole(x, y + 1) + is_hole(x + 1, y + 1) >= 2
+    })
+}
+
+/// Four quarters as one tile, which has a hole where one is missing.
+fn joined(quarters: &[(Tile, Ground)]) -> Option<Ground> {
     let (_, first) = quarters.first()?;
-    let (width, height) = (first.width(), first.height());
-    let pixels: Vec<&[u8; 3]> =
-        quarters.iter().flat_map(|(_, picture)| picture.rgb().as_chunks::<3>().0).collect();
-    let mean = |channel: usize| {
-        (pixels.iter().map(|pixel| u64::from(pixel[channel])).sum::<u64>() / pixels.len() as u64) as u8
-    };
-    let mut whole = Picture::filled(2 * width, 2 * height, [mean(0), mean(1), mean(2)]);
-    for (tile, picture) in quarters {
-        whole.paste(&picture.resized(width, height), tile.x() % 2 * width, tile.y() % 2 * height);
+    let (width, height) = (first.picture.width(), first.picture.height());
+    let mut picture = Picture::filled(2 * width, 2 * height, [0; 3]);
+    let mut masks: [Option<Mask>; 4] = Default::default();
+    for (tile, ground) in quarters {
+        let (column, row) = (tile.x() % 2, tile.y() % 2);
+        picture.paste(&ground.picture.resized(width, height), column * width, row * height);
+        masks[(2 * row + column) as usize] = Some(ground.holes.resized(width, height));
     }
-    Some(whole)
+    let holes = Mask::drawn(2 * width, 2 * height, |x, y| {
+        let mask = &masks[(2 * (y / height) + x / width) as usize];
+        mask.as_ref().is_none_or(|mask| mask.is_hole(x % width, y % height))
+    });
+    Some(Ground { picture, holes })
 }
 
 #[cfg(test)]
@@ -105,19 +122,27 @@ mod tests {
         let tiles = [tile(3, 2, 2), tile(3, 3, 2), tile(3, 2, 3), tile(3, 3, 3), tile(3, 4, 2)];
         let mut lower = LowerZooms::new(&tiles, 1);
         assert_eq!(lower.count(), 4, "two of zoom 2, two of zoom 1");
-        let grey = |value| Picture::filled(8, 8, [value; 3]);
+        let grey = |value| Ground {
+            picture: Picture::filled(8, 8, [value; 3]),
+            holes: Mask::drawn(8, 8, |x, _| value == 30 && x > 3),
+        };
         assert!(lower.add(tiles[0], Some(&grey(10))).is_empty());
         assert!(lower.add(tiles[1], Some(&grey(20))).is_empty());
         assert!(lower.add(tiles[2], None).is_empty());
         let done = lower.add(tiles[3], Some(&grey(30)));
         assert_eq!(done.iter().map(|(tile, _)| *tile).collect::<Vec<_>>(), [tile(2, 1, 1), tile(1, 0, 0)]);
-        let whole = &done[0].1;
+        let Ground { picture: whole, holes } = &done[0].1;
         assert_eq!(
             (whole.width(), whole.pixel(1, 1)[0], whole.pixel(7, 1)[0], whole.pixel(7, 7)[0]),
             (8, 10, 20, 30)
         );
-        assert_eq!(whole.pixel(1, 7)[0], 20, "the mean of the others");
-        assert_eq!(done[1].1.pixel(5, 5)[0], 10);
+        assert!(
+            holes.is_hole(1, 7) && holes.is_hole(7, 7),
+            "a tile is missing, another is transparent at its right"
+        );
+        assert_eq!(holes.hole_count(), 16 + 8);
+        assert_eq!(done[1].1.picture.pixel(5, 5)[0], 10);
+        assert!(done[1].1.holes.is_hole(1, 1), "the other three tiles of the zoom below are missing");
         // A tile with nothing below it is none.
         assert!(lower.add(tiles[4], None).is_empty());
     }

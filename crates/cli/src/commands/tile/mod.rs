@@ -15,11 +15,11 @@ use earthmapper::sampler::derive_seed;
 use earthmapper::scene::{Seam, WindowOptions};
 use earthmapper::translator::{GenerationOptions, Translator};
 use earthmapper::windows::Setting;
-use earthmapper_geo::picture::{decode_picture, encode_picture};
+use earthmapper_geo::picture::{decode_with_holes, encode_with_holes};
 use earthmapper_geo::store::{
     Existing, StoreError, TileFormat, TileMetadata, TileReader, TileWriter, create_tiles, open_tiles,
 };
-use earthmapper_geo::{BoundingBox, Modality, Picture, Place, Tile, WriteOptions};
+use earthmapper_geo::{BoundingBox, Modality, Place, Tile, WriteOptions};
 use earthmapper_lab::progress::Progress;
 use serde_json::json;
 
@@ -28,7 +28,7 @@ use crate::settings::{
     FileArgs, GenerationArgs, ModelArgs, Output, check_modality, interrupt, print, provenance, resolution,
 };
 use lower::LowerZooms;
-use mosaic::{Mosaic, load};
+use mosaic::{Ground, Mosaic, load};
 
 /// Tiles are made block by block, so many zooms below the tile that they share: sixteen at most, next to each other.
 const BLOCK_ZOOMS: u8 = 2;
@@ -143,9 +143,9 @@ pub fn run(args: Args, output: &Output) -> Result<()> {
                 writer.flush()?;
                 return Err(Interrupted(args.going_on()).into());
             }
-            let picture = match open.contains(&tile) {
+            let ground = match open.contains(&tile) {
                 true => match maker.tile(tile) {
-                    Ok(picture) => Some(picture),
+                    Ok(ground) => Some(ground),
                     // A tile that cannot be read is no reason to lose the others.
                     Err(error) => {
                         tracing::warn!("{tile}: {}", crate::exit::line(&error));
@@ -156,12 +156,11 @@ pub fn run(args: Args, output: &Output) -> Result<()> {
                 false if lower.count() > 0 => written(writer.as_ref(), tile, &args)?,
                 false => None,
             };
-            let new =
-                picture.as_ref().filter(|_| open.contains(&tile)).map(|picture| (tile, picture.clone()));
-            let above = if lower.count() > 0 { lower.add(tile, picture.as_ref()) } else { Vec::new() };
-            for (tile, picture) in new.into_iter().chain(above) {
+            let new = ground.as_ref().filter(|_| open.contains(&tile)).map(|ground| (tile, ground.clone()));
+            let above = if lower.count() > 0 { lower.add(tile, ground.as_ref()) } else { Vec::new() };
+            for (tile, ground) in new.into_iter().chain(above) {
                 if !writer.contains(tile)? {
-                    writer.write(tile, &maker.encoded(tile, &picture)?)?;
+                    writer.write(tile, &maker.encoded(tile, &ground)?)?;
                     made += 1;
                     progress.update(before + made, 1, None);
                 }
@@ -184,9 +183,10 @@ fn block(tile: Tile) -> Tile {
 }
 
 /// A tile that is in the output already.
-fn written(writer: &dyn TileWriter, tile: Tile, args: &Args) -> Result<Option<Picture>> {
+fn written(writer: &dyn TileWriter, tile: Tile, args: &Args) -> Result<Option<Ground>> {
     let Some(encoded) = writer.read(tile)? else { return Ok(None) };
-    Ok(Some(decode_picture(&encoded.bytes, writer.path(), &args.files.limits())?))
+    let (picture, holes) = decode_with_holes(&encoded.bytes, writer.path(), &args.files.limits())?;
+    Ok(Some(Ground { picture, holes }))
 }
 
 /// Makes tiles.
@@ -214,7 +214,7 @@ impl<'a> Maker<'a> {
     fn side(&self, tiles: &[Tile]) -> u32 {
         let limits = self.args.files.limits();
         let readable = |tile: &Tile| load(self.reader, *tile, &limits, None).ok().flatten();
-        tiles.iter().find_map(readable).map_or(256, |picture| picture.width())
+        tiles.iter().find_map(readable).map_or(256, |ground| ground.picture.width())
     }
 
     /// How many times as large as the model's a tile's pixels are.
@@ -272,23 +272,28 @@ impl<'a> Maker<'a> {
         Ok(())
     }
 
-    /// Makes a tile, which was prepared.
-    fn tile(&mut self, tile: Tile) -> Result<Picture> {
-        match &mut self.zoom {
-            Some(zoom) if self.args.seam == Seam::Blend => {
-                if let Some(index) = zoom.broken.iter().position(|(broken, _)| *broken == tile) {
-                    return Err(zoom.broken.swap_remove(index).1);
-                }
-                Ok(zoom.lattice.picture(zoom.area(tile)))
-            }
-            _ => self.alone(tile),
+    /// Makes a tile, which was prepared. It is transparent where its source is.
+    fn tile(&mut self, tile: Tile) -> Result<Ground> {
+        if let Some(zoom) = &mut self.zoom
+            && let Some(index) = zoom.broken.iter().position(|(broken, _)| *broken == tile)
+        {
+            return Err(zoom.broken.swap_remove(index).1);
         }
+        let source = load(self.reader, tile, &self.args.files.limits(), None)?
+            .ok_or_else(|| BadInput(format!("{tile}: has vanished")))?;
+        if source.is_empty() {
+            return Ok(source);
+        }
+        let picture = match &mut self.zoom {
+            Some(zoom) if self.args.seam == Seam::Blend => zoom.lattice.picture(zoom.area(tile)),
+            _ => self.alone(tile, &source)?,
+        };
+        Ok(Ground { picture, holes: source.holes })
     }
 
     /// Makes a tile without its neighbours.
-    fn alone(&self, tile: Tile) -> Result<Picture> {
-        let picture = load(self.reader, tile, &self.args.files.limits(), None)?
-            .ok_or_else(|| BadInput(format!("{tile}: has vanished")))?;
+    fn alone(&self, tile: Tile, source: &Ground) -> Result<Picture> {
+        let picture = source.filled();
         let setting = Setting {
             place: self.place(tile, picture.width()),
             seed: self.seed(tile),
@@ -303,7 +308,7 @@ impl<'a> Maker<'a> {
     }
 
     /// A tile's file, with its label.
-    fn encoded(&self, tile: Tile, picture: &Picture) -> Result<Vec<u8>> {
+    fn encoded(&self, tile: Tile, Ground { picture, holes }: &Ground) -> Result<Vec<u8>> {
         let task = format!("{} → {}", self.args.to.other(), self.args.to);
         let place = self.place(tile, picture.width());
         let source = Some(self.args.source.as_path());
@@ -311,7 +316,7 @@ impl<'a> Maker<'a> {
             provenance(self.model, &task, self.args.generation.seed, source, place, self.options);
         provenance.extra.insert("tile".into(), tile.to_string());
         let options = WriteOptions { provenance: Some(provenance), ..Default::default() };
-        Ok(encode_picture(TileFormat::Png.extension(), picture, &options)?)
+        Ok(encode_with_holes(TileFormat::Png.extension(), picture, holes, &options)?)
     }
 
     fn place(&self, tile: Tile, side: u32) -> Option<Place> {
@@ -417,8 +422,8 @@ fn dry_run(args: &Args, tiles: &[Tile], all: usize, mut maker: Maker, output: &O
     maker.prepare(&sample)?;
     let mut bytes = 0;
     for &tile in &sample {
-        let picture = maker.tile(tile)?;
-        bytes += maker.encoded(tile, &picture)?.len();
+        let ground = maker.tile(tile)?;
+        bytes += maker.encoded(tile, &ground)?.len();
     }
     let per_tile = 1.0 / sample.len() as f64;
     let seconds = start.elapsed().as_secs_f64() * per_tile * tiles.len() as f64;

@@ -4,12 +4,51 @@ use std::collections::HashMap;
 
 use anyhow::Result;
 use earthmapper::lattice::Plane;
-use earthmapper_geo::picture::decode_picture;
+use earthmapper_geo::picture::decode_with_holes;
 use earthmapper_geo::store::TileReader;
-use earthmapper_geo::{Picture, PictureLimits, Place, Tile};
+use earthmapper_geo::{Mask, Picture, PictureLimits, Place, Tile};
 
 /// Decoded tiles that are remembered.
 const REMEMBERED: usize = 64;
+
+/// A tile, and where it is transparent, which means that there is no data.
+#[derive(Clone)]
+pub struct Ground {
+    pub picture: Picture,
+    pub holes: Mask,
+}
+
+impl Ground {
+    /// Whether there is no data at all.
+    pub fn is_empty(&self) -> bool {
+        self.holes.hole_count() == self.holes.holes().len()
+    }
+
+    /// The picture with the mean colour of the data, which says least, in the holes.
+    pub fn filled(&self) -> Picture {
+        let mut picture = self.picture.clone();
+        fill(&mut picture, self.holes.holes());
+        picture
+    }
+}
+
+/// Gives holes the mean colour of the rest; false where there is no rest.
+pub fn fill(picture: &mut Picture, holes: &[bool]) -> bool {
+    let pixels = picture.rgb_mut().as_chunks_mut::<3>().0;
+    let (mut sums, mut count) = ([0_u64; 3], 0);
+    for (pixel, _) in pixels.iter().zip(holes).filter(|(_, is_hole)| !**is_hole) {
+        sums.iter_mut().zip(pixel).for_each(|(sum, value)| *sum += u64::from(*value));
+        count += 1;
+    }
+    if count == 0 {
+        return false;
+    }
+    let mean = sums.map(|sum| (sum / count) as u8);
+    for (pixel, _) in pixels.iter_mut().zip(holes).filter(|(_, is_hole)| **is_hole) {
+        *pixel = mean;
+    }
+    true
+}
 
 /// The tiles of one zoom, (0, 0) at the top left corner of the world. East of the last tile comes the first.
 pub struct Mosaic<'a> {
@@ -20,7 +59,7 @@ pub struct Mosaic<'a> {
     side: u32,
     /// Whether the model is told where windows lie.
     told: bool,
-    decoded: HashMap<Tile, Option<Picture>>,
+    decoded: HashMap<Tile, Option<Ground>>,
     /// Tiles that are there but cannot be used, each with why.
     broken: Vec<(Tile, anyhow::Error)>,
 }
@@ -37,19 +76,19 @@ impl<'a> Mosaic<'a> {
     }
 
     /// A tile, or none where there is none or one that cannot be used.
-    fn tile(&mut self, tile: Tile) -> Option<&Picture> {
+    fn tile(&mut self, tile: Tile) -> Option<&Ground> {
         if !self.decoded.contains_key(&tile) {
             if self.decoded.len() >= REMEMBERED {
                 self.decoded.clear();
             }
-            let picture = match load(self.reader, tile, &self.limits, Some(self.side)) {
-                Ok(picture) => picture,
+            let ground = match load(self.reader, tile, &self.limits, Some(self.side)) {
+                Ok(ground) => ground,
                 Err(error) => {
                     self.broken.push((tile, error));
                     None
                 }
             };
-            self.decoded.insert(tile, picture);
+            self.decoded.insert(tile, ground);
         }
         self.decoded[&tile].as_ref()
     }
@@ -61,10 +100,10 @@ pub fn load(
     tile: Tile,
     limits: &PictureLimits,
     side: Option<u32>,
-) -> Result<Option<Picture>> {
+) -> Result<Option<Ground>> {
     let Some(encoded) = reader.read(tile)? else { return Ok(None) };
     let name = reader.path().join(format!("{tile}.{}", encoded.format.extension()));
-    let picture = decode_picture(&encoded.bytes, &name, limits)?;
+    let (picture, holes) = decode_with_holes(&encoded.bytes, &name, limits)?;
     match side {
         Some(side) if (picture.width(), picture.height()) != (side, side) => {
             let text = format!(
@@ -75,7 +114,7 @@ pub fn load(
             );
             Err(crate::exit::BadInput(text).into())
         }
-        _ => Ok(Some(picture)),
+        _ => Ok(Some(Ground { picture, holes })),
     }
 }
 
@@ -84,10 +123,13 @@ impl Plane for Mosaic<'_> {
 
     fn read(&mut self, x: i64, y: i64, side: u32) -> Result<Option<Picture>> {
         let (length, world) = (i64::from(self.side), 1i64 << self.zoom);
-        let mut whole: Option<Picture> = None;
-        let mut holes = Vec::new();
+        let mut whole = Picture::filled(side, side, [0; 3]);
+        let mut holes = vec![true; side as usize * side as usize];
         for row in y.div_euclid(length)..=(y + i64::from(side) - 1).div_euclid(length) {
             for column in x.div_euclid(length)..=(x + i64::from(side) - 1).div_euclid(length) {
+                if !(0..world).contains(&row) {
+                    continue;
+                }
                 // What of the tile lies in the window, from the tile's and from the window's corner.
                 let overlap = |at: i64, start: i64| {
                     let (low, high) =
@@ -96,33 +138,18 @@ impl Plane for Mosaic<'_> {
                 };
                 let (inside_x, to_x, width) = overlap(column, x);
                 let (inside_y, to_y, height) = overlap(row, y);
-                let picture = match (0..world).contains(&row) {
-                    true => {
-                        let tile = Tile::new(self.zoom, column.rem_euclid(world) as u32, row as u32)?;
-                        self.tile(tile).map(|picture| picture.crop(inside_x, inside_y, width, height))
+                let tile = Tile::new(self.zoom, column.rem_euclid(world) as u32, row as u32)?;
+                let Some(ground) = self.tile(tile) else { continue };
+                whole.paste(&ground.picture.crop(inside_x, inside_y, width, height), to_x, to_y);
+                for line in 0..height {
+                    for across in 0..width {
+                        let at = (to_y + line) as usize * side as usize + (to_x + across) as usize;
+                        holes[at] = ground.holes.is_hole(inside_x + across, inside_y + line);
                     }
-                    false => None,
-                };
-                match picture {
-                    Some(part) => whole
-                        .get_or_insert_with(|| Picture::filled(side, side, [0; 3]))
-                        .paste(&part, to_x, to_y),
-                    None => holes.push((to_x, to_y, width, height)),
                 }
             }
         }
-        let Some(mut whole) = whole else { return Ok(None) };
-        // Where tiles are missing, the mean colour of the others says least.
-        let missing: u64 =
-            holes.iter().map(|&(_, _, width, height)| u64::from(width) * u64::from(height)).sum();
-        let there = u64::from(side) * u64::from(side) - missing;
-        let sum =
-            |channel| -> u64 { whole.rgb().iter().skip(channel).step_by(3).map(|&v| u64::from(v)).sum() };
-        let mean = [0, 1, 2].map(|channel| (sum(channel) / there) as u8);
-        for (x, y, width, height) in holes {
-            whole.paste(&Picture::filled(width, height, mean), x, y);
-        }
-        Ok(Some(whole))
+        Ok(fill(&mut whole, &holes).then_some(whole))
     }
 
     fn place(&self, x: f64, y: f64) -> Option<Place> {

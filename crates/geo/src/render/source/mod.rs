@@ -2,7 +2,7 @@
 //!
 //! | source | files |
 //! |---|---|
-//! | [`VectorTiles`] | vector PMTiles: Mapbox vector tiles in the schemas of OpenMapTiles and Protomaps |
+//! | [`VectorTiles`] | vector PMTiles and MBTiles: Mapbox vector tiles in the schemas of OpenMapTiles and Protomaps |
 //! | [`GeoJson`] | GeoJSON in WGS 84, with tags of OpenStreetMap as properties or one class for all |
 //! | [`OpenStreetMap`] | extracts of OpenStreetMap, `.osm.pbf` |
 
@@ -53,7 +53,7 @@ pub trait VectorSource: Send + Sync {
     ) -> Result<(), RenderError>;
 }
 
-/// Opens a source by its ending: `.pmtiles`, `.geojson` or `.json`, `.pbf`. `class` is that of the features of GeoJSON
+/// Opens a source by its ending: `.pmtiles`, `.mbtiles`, `.geojson` or `.json`, `.pbf`. `class` is that of the features of GeoJSON
 /// whose properties say nothing.
 ///
 /// # Errors
@@ -66,13 +66,13 @@ pub fn open_vectors(
     let path = path.as_ref();
     let ending = path.extension().map(|ending| ending.to_string_lossy().to_ascii_lowercase());
     match ending.as_deref() {
-        Some("pmtiles") => Ok(Box::new(VectorTiles::open(path)?)),
+        Some("pmtiles" | "mbtiles") => Ok(Box::new(VectorTiles::open(path)?)),
         Some("geojson" | "json") => Ok(Box::new(GeoJson::open(path, class)?)),
         Some("pbf") => Ok(Box::new(OpenStreetMap::open(path)?)),
         _ => Err(RenderError::Unsupported {
             path: path.to_owned(),
             feature: "an ending that says no known kind of vector data".to_owned(),
-            cure: "give a file ending in .pmtiles, .geojson or .osm.pbf",
+            cure: "give a file ending in .pmtiles, .mbtiles, .geojson or .osm.pbf",
         }),
     }
 }

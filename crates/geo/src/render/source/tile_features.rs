@@ -103,7 +103,7 @@ fn add_layer(
         }
         let Some((class, level)) = schema.class(&attributes, kind) else { continue };
         let parts = grid.parts(&feature.geometry, kind)?;
-        features.extend(match kind {
+        let feature = match kind {
             Kind::Line => {
                 let parts = parts.iter().flat_map(|line| grid.cut_line(line));
                 Feature::lines(class, level, parts.collect())
@@ -112,7 +112,8 @@ fn add_layer(
                 let (rings, outline) = grid.area(parts);
                 Feature::area(class, level, rings, outline)
             }
-        });
+        };
+        features.extend(feature.map(|feature| Feature { tile: Some(grid.exact), ..feature }));
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Vector tiles in a PMTiles file.
+//! Vector tiles in a PMTiles or MBTiles file.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,7 +9,7 @@ use super::super::error::RenderError;
 use super::super::feature::{Feature, WorldBox};
 use super::VectorSource;
 use super::tile_features::{REACH, decode};
-use crate::store::{PmtilesReader, TileReader};
+use crate::store::{MbtilesReader, PmtilesReader, StoreError, TileMetadata, TileReader};
 use crate::tile::{BoundingBox, MAX_ZOOM, Tile};
 
 /// The most bytes of one vector tile, unpacked. Writers stay below one million or so.
@@ -18,14 +18,39 @@ const MAX_TILE_BYTES: usize = 16 << 20;
 /// How many points of decoded tiles are kept; 16 bytes each.
 const KEPT_POINTS: usize = 4_000_000;
 
-/// A PMTiles file of Mapbox vector tiles in the schema of OpenMapTiles or Protomaps, or with the tags of OpenStreetMap.
+/// A PMTiles or MBTiles file of Mapbox vector tiles in the schema of OpenMapTiles or Protomaps, or with the tags of OpenStreetMap.
 ///
 /// Beyond its deepest zoom the tiles of that zoom are drawn larger. A tile that is not there has no features.
 pub struct VectorTiles {
-    archive: PmtilesReader,
+    archive: Archive,
     first_zoom: u8,
     last_zoom: u8,
     kept: Mutex<Kept>,
+}
+
+enum Archive {
+    Pmtiles(PmtilesReader),
+    Mbtiles(MbtilesReader),
+}
+
+impl Archive {
+    fn reader(&self) -> &dyn TileReader {
+        match self {
+            Self::Pmtiles(reader) => reader,
+            Self::Mbtiles(reader) => reader,
+        }
+    }
+
+    fn metadata(&self) -> &TileMetadata {
+        self.reader().metadata()
+    }
+
+    fn unpacked_tile(&self, tile: Tile) -> Result<Option<Vec<u8>>, StoreError> {
+        match self {
+            Self::Pmtiles(reader) => reader.unpacked_tile(tile),
+            Self::Mbtiles(reader) => reader.unpacked_tile(tile),
+        }
+    }
 }
 
 #[derive(Default)]
@@ -36,14 +61,19 @@ struct Kept {
 }
 
 impl VectorTiles {
-    /// Opens a file.
+    /// Opens a file; one that ends in `.mbtiles` as MBTiles, any other as PMTiles.
     ///
     /// # Errors
     ///
-    /// [`RenderError::Store`] with every [`StoreError`](crate::store::StoreError) about reading PMTiles, and
-    /// `Unsupported` for tiles that are pictures or MapLibre tiles.
+    /// [`RenderError::Store`] with every [`StoreError`] about reading these files, and `Unsupported` for tiles that are
+    /// pictures or MapLibre tiles.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, RenderError> {
-        let archive = PmtilesReader::open_vector(path.as_ref())?;
+        let path = path.as_ref();
+        let is_mbtiles = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("mbtiles"));
+        let archive = match is_mbtiles {
+            true => Archive::Mbtiles(MbtilesReader::open_vector(path)?),
+            false => Archive::Pmtiles(PmtilesReader::open_vector(path)?),
+        };
         let (first_zoom, last_zoom) = (archive.metadata().min_zoom, archive.metadata().max_zoom);
         let last_zoom = last_zoom.unwrap_or(MAX_ZOOM);
         Ok(Self {
@@ -97,7 +127,7 @@ impl Kept {
 
 impl VectorSource for VectorTiles {
     fn path(&self) -> &Path {
-        self.archive.path()
+        self.archive.reader().path()
     }
 
     fn attribution(&self) -> Option<&str> {
