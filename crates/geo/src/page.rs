@@ -11,7 +11,7 @@ use crate::provenance::{Provenance, escaped};
 const STYLE: &str = "body{font:15px/1.45 system-ui,sans-serif;margin:2rem auto;max-width:70rem;padding:0 1rem;\
 color:#222;background:#fff}h1{font-size:1.5rem}h2{font-size:1.15rem;margin:2rem 0 .5rem}\
 table{border-collapse:collapse;margin:.5rem 0}td,th{border-bottom:1px solid #ddd;padding:.2rem .8rem .2rem 0;\
-text-align:left;vertical-align:top}td.n{text-align:right;font-variant-numeric:tabular-nums}\
+text-align:left;vertical-align:top}table.t td{white-space:nowrap}td.n{text-align:right;font-variant-numeric:tabular-nums}\
 img,svg{max-width:100%;height:auto;display:block;border:1px solid #ddd;margin:.5rem 0}\
 i.c{display:inline-block;width:1.1em;height:1.1em;border:1px solid #999;vertical-align:-.2em;margin-right:.4em}\
 p.names{font-size:.8rem;color:#555;word-break:break-all}";
@@ -83,7 +83,7 @@ impl Page {
 
     /// A table whose first row is its head and whose first column are names.
     pub fn table(&mut self, rows: &[Vec<String>]) {
-        self.raw("<table>");
+        self.raw("<table class=\"t\">");
         for (number, row) in rows.iter().enumerate() {
             self.raw("<tr>");
             for (column, cell) in row.iter().enumerate() {

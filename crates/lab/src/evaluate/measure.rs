@@ -98,11 +98,11 @@ impl Measured {
     }
 
     /// What pictures of a kind are ordered by, one value per pair in [0, 1], and what it is. A map is worth the mean of
-    /// its class overlap and its road F1; a photograph as much as the map made back from it, since many photographs fit
+    /// its class accuracy and its road F1 (the class overlap of one picture hangs on a few pixels of a rare class); a photograph as much as the map made back from it, since many photographs fit
     /// one map; where there is none, its SSIM.
     pub fn worth(&self, target: Modality) -> Option<(&'static str, Vec<f64>)> {
         let of_map = |scores: &PictureScores| {
-            let values = [IOU_MEAN, &road_name("F1")].map(|metric| scores.value(metric));
+            let values = [ACCURACY, &road_name("F1")].map(|metric| scores.value(metric));
             let known: Vec<f64> = values.into_iter().flatten().collect();
             known.iter().sum::<f64>() / known.len().max(1) as f64
         };
@@ -113,13 +113,13 @@ impl Measured {
         match target {
             Modality::Map => {
                 let pictures = column(Modality::Map, Candidate::Model)?;
-                Some(("mean of class overlap and road F1", values(pictures, &of_map)))
+                Some(("mean of class accuracy and road F1", values(pictures, &of_map)))
             }
             Modality::Satellite => {
                 let pictures = column(Modality::Satellite, Candidate::Model)?;
                 match column(Modality::Map, Candidate::Cycle) {
                     Some(cycle) => {
-                        Some(("class overlap and road F1 of the map made back", values(cycle, &of_map)))
+                        Some(("class accuracy and road F1 of the map made back", values(cycle, &of_map)))
                     }
                     None => {
                         let similarity = |scores: &PictureScores| scores.value(SSIM).unwrap_or(0.0);
@@ -132,7 +132,7 @@ impl Measured {
 }
 
 const SSIM: &str = "SSIM";
-const IOU_MEAN: &str = "IoU mean";
+const ACCURACY: &str = "class accuracy";
 
 fn road_name(what: &str) -> String {
     format!("road {what}, {ROAD_TOLERANCE} px")
@@ -186,12 +186,12 @@ fn overlaps(palette: &Palette, counts: &Confusion) -> Vec<Score> {
         .map(|(class, sums)| Score::ratio(higher(format!("IoU {}", class.name)), sums[0], sums[1]))
         .collect();
     scores.push(Score {
-        metric: higher(IOU_MEAN.into()),
+        metric: higher("IoU mean".into()),
         statistic: super::score::Statistic::MeanOfRatios,
         sums: sums.concat(),
     });
     let right: f64 = sums.iter().map(|sums| sums[0]).sum();
-    scores.push(Score::ratio(higher("class accuracy".into()), right, counts.pixels() as f64));
+    scores.push(Score::ratio(higher(ACCURACY.into()), right, counts.pixels() as f64));
     scores
 }
 

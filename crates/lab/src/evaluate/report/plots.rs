@@ -59,21 +59,27 @@ pub fn scores(section: &Section) -> Option<String> {
         return None;
     }
     let lanes = section.candidates.len() as f64;
+    // Room above the first row, so that no dot is under the legend.
+    let legend = 0.4 + 0.45 * lanes;
     let draw = |area: &Area| {
         let mut chart = ChartBuilder::on(area)
             .margin(10)
             .x_label_area_size(30)
-            .build_cartesian_2d(-NAMES..1.0, 0.0..rows.len() as f64 + 0.5)?;
+            .build_cartesian_2d(-NAMES..1.0, 0.0..rows.len() as f64 + legend)?;
         let tick = |x: &f64| if *x < -1e-9 { String::new() } else { format!("{x:.1}") };
         chart
             .configure_mesh()
-            .disable_y_mesh()
+            .disable_mesh()
             .disable_y_axis()
             .x_labels(15)
             .x_label_formatter(&tick)
             .label_style(FONT)
-            .light_line_style(TRANSPARENT)
             .draw()?;
+        let grid = (0..=10).map(|tenth| {
+            let x = f64::from(tenth) / 10.0;
+            PathElement::new([(x, 0.0), (x, rows.len() as f64)], RGBColor(225, 225, 225))
+        });
+        chart.draw_series(grid)?;
         let base = |row: usize| (rows.len() - 1 - row) as f64;
         chart.draw_series(rows.iter().enumerate().map(|(row, found)| {
             Text::new(found.metric.name.clone(), (-NAMES + 0.005, base(row) + 0.65), FONT.into_font())
@@ -101,13 +107,13 @@ pub fn scores(section: &Section) -> Option<String> {
         }
         chart
             .configure_series_labels()
-            .position(SeriesLabelPosition::LowerRight)
+            .position(SeriesLabelPosition::UpperRight)
             .background_style(WHITE.mix(0.8))
             .border_style(RGBColor(220, 220, 220))
             .label_font(FONT)
             .draw()
     };
-    Some(svg(70 + 44 * rows.len() as u32, draw))
+    Some(svg(60 + (44.0 * (rows.len() as f64 + legend)) as u32, draw))
 }
 
 /// How often values in [0, 1] occur.
@@ -128,7 +134,7 @@ pub fn histogram(values: &[f64], label: &str) -> String {
             .disable_x_mesh()
             .x_desc(label)
             .y_desc("pictures")
-            .y_label_formatter(&|y: &f64| format!("{y:.0}"))
+            .y_label_formatter(&|y: &f64| if y.fract() == 0.0 { format!("{y:.0}") } else { String::new() })
             .label_style(FONT)
             .light_line_style(TRANSPARENT)
             .draw()?;
