@@ -19,7 +19,7 @@ use earthmapper_geo::picture::{decode_with_holes, encode_with_holes};
 use earthmapper_geo::store::{
     Existing, StoreError, TileFormat, TileMetadata, TileReader, TileWriter, create_tiles, open_tiles,
 };
-use earthmapper_geo::{BoundingBox, Modality, Place, Tile, WriteOptions};
+use earthmapper_geo::{BoundingBox, Modality, Picture, Place, Tile, WriteOptions};
 use earthmapper_lab::progress::Progress;
 use serde_json::json;
 
