@@ -1,0 +1,74 @@
+//! How fast each kernel is at the sizes of VAR-d16 and its tokenizer: `cargo bench -p earthmapper-kernels`.
+
+use std::time::Instant;
+
+use earthmapper_kernels::*;
+
+fn main() {
+    if !std::env::args().any(|argument| argument == "--bench") {
+        println!("nothing is timed outside `cargo bench`");
+        return;
+    }
+    println!("{:44} {:>9} {:>9}", "", "ms", "GFLOP/s");
+    for (rows, inputs, outputs) in
+        [(768, 1024, 4096), (768, 4096, 1024), (192, 1024, 3072), (27, 1024, 4096), (3, 1024, 4096), (512, 192, 768)]
+    {
+        let weight = numbers(inputs * outputs);
+        let x = numbers(rows * inputs);
+        let mut out = vec![0.0; rows * outputs];
+        for precision in [Precision::F32, Precision::Int8] {
+            let layer = Linear::new(&weight, inputs, &[], precision);
+            let flops = 2.0 * (rows * inputs * outputs) as f64;
+            time(&format!("linear {rows} × {inputs} × {outputs} {precision:?}"), flops, || {
+                layer.apply_to(&x, &mut out, |_, _| {});
+            });
+        }
+    }
+    for (side, channels) in [(256, 160), (128, 160), (64, 320), (32, 640), (16, 640), (16, 192)] {
+        let weight = numbers(channels * channels * 9);
+        let bias = numbers(channels);
+        let map = Map { batch: 1, height: side, width: side, channels, values: numbers(side * side * channels) };
+        let flops = 2.0 * (side * side * channels * channels * 9) as f64;
+        for (name, precision, usual) in [
+            ("gathered", Precision::F32, 1),
+            ("Winograd 2", Precision::F32, 16),
+            ("Winograd 4", Precision::F32, 64),
+            ("gathered", Precision::Int8, 1),
+        ] {
+            let convolution = Convolution::new(&weight, &bias, Window::same(3), precision, usual);
+            time(&format!("convolution {side}² × {channels} {name} {precision:?}"), flops, || {
+                convolution.apply(&map, None);
+            });
+        }
+        let gain = numbers(channels);
+        time(&format!("group norm, SiLU {side}² × {channels}"), 0.0, || {
+            group_norm(&map, 32, &gain, &gain, 1e-6, true);
+        });
+    }
+    let mut cache = KeyValues::new(16, 64, 1360);
+    cache.step(&numbers(3 * 1024 * 848), &Scores::Product(0.1));
+    let tokens = numbers(3 * 1024 * 512);
+    time("attention 512 queries, 1360 keys, 16 × 64", 4.0 * 1024.0 * 512.0 * 1360.0, || {
+        cache.clone().step(&tokens, &Scores::Product(0.1));
+    });
+    let mut values = numbers(512 * 4096);
+    time("gelu 512 × 4096", 0.0, || gelu(&mut values));
+}
+
+fn numbers(count: usize) -> Vec<f32> {
+    (0..count).map(|i| ((i * 7919) % 1013) as f32 / 506.5 - 1.0).collect()
+}
+
+/// The best of a few runs, because other work on the machine only ever adds to the time.
+fn time(name: &str, flops: f64, mut work: impl FnMut()) {
+    work();
+    let mut best = f64::INFINITY;
+    let begin = Instant::now();
+    while begin.elapsed().as_secs_f64() < 0.5 {
+        let start = Instant::now();
+        work();
+        best = best.min(start.elapsed().as_secs_f64());
+    }
+    let rate = if flops > 0.0 { format!("{:.0}", flops / best / 1e9) } else { String::new() };
+    println!("{name:44} {:>9.2} {rate:>9}", best * 1e3);
+}

@@ -1,0 +1,60 @@
+//! Maps of features with channels last.
+
+/// A batch of maps, `[batch, height, width, channels]`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Map {
+    /// Pictures in the batch.
+    pub batch: usize,
+    /// Rows.
+    pub height: usize,
+    /// Columns.
+    pub width: usize,
+    /// Values per position.
+    pub channels: usize,
+    /// The values, row-major.
+    pub values: Vec<f32>,
+}
+
+impl Map {
+    /// Nothing but zeros.
+    pub fn zeros(batch: usize, height: usize, width: usize, channels: usize) -> Self {
+        Self { batch, height, width, channels, values: vec![0.0; batch * height * width * channels] }
+    }
+
+    /// From maps with channels first, `[batch, channels, height, width]`.
+    ///
+    /// # Panics
+    /// When there are not as many values as the shape says.
+    pub fn from_channels_first(shape: [usize; 4], values: &[f32]) -> Self {
+        let [batch, channels, height, width] = shape;
+        assert_eq!(values.len(), batch * channels * height * width, "as many values as the shape says");
+        let values = transposed(values, batch, channels, height * width);
+        Self { batch, height, width, channels, values }
+    }
+
+    /// The values with channels first, `[batch, channels, height, width]`.
+    pub fn to_channels_first(&self) -> Vec<f32> {
+        transposed(&self.values, self.batch, self.height * self.width, self.channels)
+    }
+}
+
+/// `[batch, rows, columns]` → `[batch, columns, rows]`, in squares that fit the cache.
+fn transposed(values: &[f32], batch: usize, rows: usize, columns: usize) -> Vec<f32> {
+    const SIDE: usize = 16;
+    let mut out = vec![0.0; values.len()];
+    if out.is_empty() {
+        return out;
+    }
+    for (values, out) in values.chunks(rows * columns).zip(out.chunks_mut(rows * columns)).take(batch) {
+        for top in (0..rows).step_by(SIDE) {
+            for left in (0..columns).step_by(SIDE) {
+                for column in left..(left + SIDE).min(columns) {
+                    for row in top..(top + SIDE).min(rows) {
+                        out[column * rows + row] = values[row * columns + column];
+                    }
+                }
+            }
+        }
+    }
+    out
+}
