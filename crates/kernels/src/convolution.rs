@@ -4,8 +4,9 @@ use std::cell::Cell;
 
 use rayon::prelude::*;
 
-use crate::linear::{Linear, Precision};
+use crate::linear::Linear;
 use crate::map::Map;
+use crate::precision::Precision;
 use crate::winograd::{self, Winograd};
 
 /// Positions that one thread takes at a time.

@@ -5,20 +5,11 @@ use std::cell::Cell;
 use rayon::prelude::*;
 
 use crate::gemm::{self, Packed, Rows};
+use crate::precision::Precision;
 use crate::quantize::{dequantize, quantize, quantize_weight};
 
 /// Rows that one thread takes at a time: what is done to them after the product still finds them in the cache.
 const ROWS: usize = 66;
-
-/// In what numbers a product is taken.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Precision {
-    /// 32-bit floats.
-    #[default]
-    F32,
-    /// Weights in 8 bits with one scale per output, activations in 8 bits with one range per row, sums in 32 bits.
-    Int8,
-}
 
 /// x·W + b with packed weights.
 pub struct Linear {

@@ -21,6 +21,11 @@ impl Map {
         Self { batch, height, width, channels, values: vec![0.0; batch * height * width * channels] }
     }
 
+    /// The shape alone: the same map without values.
+    pub fn shape(&self) -> Self {
+        Self { values: Vec::new(), ..*self }
+    }
+
     /// From maps with channels first, `[batch, channels, height, width]`.
     ///
     /// # Panics

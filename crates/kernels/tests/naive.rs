@@ -34,7 +34,7 @@ fn naive_linear(x: &[f32], weight: &[f32], bias: &[f32], inputs: usize, outputs:
 }
 
 fn naive_convolution(map: &Map, weight: &[f32], bias: &[f32], window: Window, height: usize, width: usize) -> Vec<f64> {
-    let (inputs, outputs, side) = (map.channels, bias.len(), window.side);
+    let (inputs, side) = (map.channels, window.side);
     let shrink = if window.double { 2 } else { 1 };
     let mut out = Vec::new();
     for picture in 0..map.batch {

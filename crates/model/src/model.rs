@@ -1,15 +1,17 @@
 //! A model and its folder: `config.json`, `model.safetensors`, `tokenizer/`, `README.md` and `SHA256SUMS`.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 use earthmapper_geo::Modality;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::config::{ConfigError, EarthMapperConfig, TokenizerConfig};
 use crate::init::Init;
-use crate::tokenizer::MultiScaleTokenizer;
+use crate::packed::{Packed, Precision};
+use crate::tokenizer::{Encoding, MultiScaleTokenizer, TokenPyramid};
 use crate::transformer::JointTransformer;
 use crate::translator::GenerationOptions;
 use crate::weights::{self, HostTensors, Missing, Storage, WeightsError};
@@ -112,6 +114,8 @@ pub struct EarthMapper {
     pub tokenizer: MultiScaleTokenizer,
     /// The transformer.
     pub transformer: JointTransformer,
+    /// The same two with packed weights, when inference on a CPU asked for them.
+    packed: Option<Arc<Packed>>,
 }
 
 impl EarthMapper {
@@ -128,7 +132,61 @@ impl EarthMapper {
         let mut init = Init::new(seed, device);
         let tokenizer = MultiScaleTokenizer::new(&tokenizer_config, &mut init);
         let transformer = JointTransformer::new(&config.transformer, &tokenizer_config, &mut init);
-        Self { config, tokenizer_config, generation: GenerationDefaults::default(), tokenizer, transformer }
+        Self::from_parts(config, tokenizer_config, tokenizer, transformer)
+    }
+
+    /// A model out of its parts.
+    pub fn from_parts(
+        config: EarthMapperConfig,
+        tokenizer_config: TokenizerConfig,
+        tokenizer: MultiScaleTokenizer,
+        transformer: JointTransformer,
+    ) -> Self {
+        let generation = GenerationDefaults::default();
+        Self { config, tokenizer_config, generation, tokenizer, transformer, packed: None }
+    }
+
+    /// Packs the weights for inference on the CPU: from now on a [`Translator`](crate::Translator) runs the packed
+    /// layers. Weights that are changed afterwards are not seen. Does nothing on another device.
+    pub fn pack(mut self, precision: Precision) -> Self {
+        if self.device() == Device::flex() {
+            let side = self.tokenizer_config.picture_side;
+            self.packed = Some(Arc::new(Packed::new(&self.tokenizer, side, &self.transformer, precision)));
+        }
+        self
+    }
+
+    /// The packed layers, if there are any.
+    pub(crate) fn packed(&self) -> Option<&Packed> {
+        self.packed.as_deref()
+    }
+
+    /// Pictures `[batch, 3, side, side]` in [−1, 1] → features `[batch, latent, side/stride, side/stride]`.
+    pub fn features(&self, pictures: Tensor<4>) -> Tensor<4> {
+        match self.packed() {
+            Some(packed) => packed.tokenizer.features(pictures),
+            None => self.tokenizer.features(pictures),
+        }
+    }
+
+    /// Pictures → tokens and features.
+    pub fn encode(&self, pictures: Tensor<4>) -> Encoding {
+        let features = self.features(pictures);
+        Encoding { tokens: self.tokenizer.quantizer.encode(features.clone()).0, features }
+    }
+
+    /// A reconstruction f̂ → pictures in [−1, 1].
+    pub fn decode_features(&self, reconstruction: Tensor<4>) -> Tensor<4> {
+        match self.packed() {
+            Some(packed) => packed.tokenizer.decode_features(reconstruction),
+            None => self.tokenizer.decode_features(reconstruction),
+        }
+    }
+
+    /// Tokens → pictures in [−1, 1].
+    pub fn decode(&self, tokens: &TokenPyramid) -> Tensor<4> {
+        let last = self.tokenizer.quantizer.reconstructions(tokens).pop().expect("at least one scale");
+        self.decode_features(last)
     }
 
     /// Reads a model folder. Every file is checked against `SHA256SUMS` when the folder has one.
@@ -158,7 +216,7 @@ impl EarthMapper {
         let fresh = JointTransformer::new(&config.transformer, &tokenizer_config, &mut Init::new(0, device));
         let transformer = weights::apply(fresh, tensors, Missing::Refuse)
             .map_err(|source| ModelError::Weights { path, source })?;
-        Ok(Self { config, tokenizer_config, generation, tokenizer, transformer })
+        Ok(Self { config, tokenizer_config, generation, tokenizer, transformer, packed: None })
     }
 
     /// Writes a model folder beside its place and renames it; `card` becomes its README.

@@ -234,7 +234,7 @@ pub fn evaluate(
         )?;
         let seconds = batch.encoding_seconds + made.seconds;
         go_on()?;
-        let ceiling = from_tensor(model.tokenizer.decode(&batch.encoded_maps.tokens));
+        let ceiling = from_tensor(model.decode(&batch.encoded_maps.tokens));
         let photographs = match options.directions {
             Directions::Both => Some(bench.there_and_back(&batch, &options.generation)?),
             Directions::ToMap => None,
@@ -397,7 +397,7 @@ impl<'a> Bench<'a> {
     }
 
     fn encode(&self, pictures: &[Picture]) -> Encoding {
-        self.model.tokenizer.encode(to_tensor(pictures, &self.model.device()))
+        self.model.encode(to_tensor(pictures, &self.model.device()))
     }
 
     /// Translates a batch of tokens toward `target`.
@@ -414,7 +414,7 @@ impl<'a> Bench<'a> {
         let conditions: Vec<Condition> = (0..encoded.batch()).map(condition).collect();
         let mut made = Translator::new(self.model).run(&conditions, seeds, generation, &mut |_| {})?;
         let Generated { reconstruction, uncertainty, .. } = made.remove(0);
-        let pictures = from_tensor(self.model.tokenizer.decode_features(reconstruction));
+        let pictures = from_tensor(self.model.decode_features(reconstruction));
         Ok(Made { pictures, uncertainty, seconds: began.elapsed().as_secs_f64() })
     }
 

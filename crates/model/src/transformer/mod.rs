@@ -10,10 +10,12 @@
 mod attention;
 mod block;
 mod guide;
+mod packed;
 
 pub use attention::{Attention, BlockCache};
 pub use block::{Block, DropPath};
 pub use guide::Guide;
+pub use packed::{PackedTransformer, Sequence, SequenceInput};
 
 use block::{View, modulate, modulation, split};
 use burn::module::{Module, Param};
