@@ -103,7 +103,7 @@ impl Convolution {
     pub fn apply(&self, map: &Map, add: Option<&Map>) -> Map {
         assert_eq!(map.channels, self.inputs, "channels that go in");
         let (height, width) = (self.window.outputs(map.height), self.window.outputs(map.width));
-        let mut out = Map::zeros(map.batch, height, width, self.outputs);
+        let mut out = Map::unfilled(map.batch, height, width, self.outputs);
         assert!(add.is_none_or(|add| add.values.len() == out.values.len()), "shapes to add");
         if out.values.is_empty() {
             return out;

@@ -1,7 +1,6 @@
 //! The one place where matrix products are asked for.
 
 use rten_gemm::{BiasVector, GemmExecutor, GemmInputA, GemmInputB, GemmOptions, PackedBMatrix};
-use rten_tensor::prelude::*;
 use rten_tensor::NdTensorView;
 
 thread_local! {

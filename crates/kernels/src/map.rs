@@ -1,6 +1,11 @@
 //! Maps of features with channels last.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 /// A batch of maps, `[batch, height, width, channels]`.
+///
+/// The memory of large maps that are dropped is kept for later ones: getting fresh pages from the system takes about as
+/// long as normalising what will stand in them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Map {
     /// Pictures in the batch.
@@ -19,6 +24,11 @@ impl Map {
     /// Nothing but zeros.
     pub fn zeros(batch: usize, height: usize, width: usize, channels: usize) -> Self {
         Self { batch, height, width, channels, values: vec![0.0; batch * height * width * channels] }
+    }
+
+    /// A map whose values may be anything, for those who write all of them.
+    pub(crate) fn unfilled(batch: usize, height: usize, width: usize, channels: usize) -> Self {
+        Self { batch, height, width, channels, values: take(batch * height * width * channels) }
     }
 
     /// The shape alone: the same map without values.
@@ -40,6 +50,48 @@ impl Map {
     /// The values with channels first, `[batch, channels, height, width]`.
     pub fn to_channels_first(&self) -> Vec<f32> {
         transposed(&self.values, self.batch, self.height * self.width, self.channels)
+    }
+}
+
+impl Drop for Map {
+    fn drop(&mut self) {
+        keep(std::mem::take(&mut self.values));
+    }
+}
+
+/// Memory below this number of values is left to the allocator.
+const LARGE: usize = 1 << 16;
+
+/// Pieces of memory that are kept.
+const KEPT: usize = 4;
+
+fn kept() -> MutexGuard<'static, Vec<Vec<f32>>> {
+    static KEPT: Mutex<Vec<Vec<f32>>> = Mutex::new(Vec::new());
+    KEPT.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Memory for `size` values: the smallest piece that is kept and large enough, but not much larger.
+fn take(size: usize) -> Vec<f32> {
+    let fits = |piece: &&(usize, usize)| (size..=2 * size).contains(&piece.1);
+    let mut kept = kept();
+    let sizes: Vec<(usize, usize)> = kept.iter().map(Vec::len).enumerate().collect();
+    match sizes.iter().filter(fits).min_by_key(|piece| piece.1) {
+        Some(&(index, _)) if size >= LARGE => {
+            let mut values = kept.swap_remove(index);
+            values.truncate(size);
+            values
+        }
+        _ => vec![0.0; size],
+    }
+}
+
+fn keep(values: Vec<f32>) {
+    if values.len() >= LARGE {
+        let mut kept = kept();
+        if kept.len() == KEPT {
+            kept.remove(0);
+        }
+        kept.push(values);
     }
 }
 

@@ -33,7 +33,7 @@ pub fn group_norm(map: &Map, groups: usize, gain: &[f32], shift: &[f32], epsilon
     let channels = map.channels;
     assert!(groups > 0 && channels.is_multiple_of(groups), "{groups} groups of {channels} channels");
     assert!(gain.len() == channels && shift.len() == channels, "a gain and a shift per channel");
-    let mut out = Map::zeros(map.batch, map.height, map.width, channels);
+    let mut out = Map::unfilled(map.batch, map.height, map.width, channels);
     let plane = map.height * map.width * channels;
     if plane == 0 {
         return out;
