@@ -42,13 +42,16 @@ fn main() {
         if !wanted(name, &["mini", "d16"]) {
             continue;
         }
-        let model = make(&Device::flex());
         let ways = [("burn", None), ("f32", Some(Precision::F32)), ("int8", Some(Precision::Int8))];
         for (way, precision) in ways {
             if !wanted(way, &["burn", "f32", "int8"]) {
                 continue;
             }
-            let model = precision.map_or_else(|| model.clone(), |precision| model.clone().pack(precision));
+            let model = make(&Device::flex());
+            let model = match precision {
+                Some(precision) => model.pack(precision),
+                None => model,
+            };
             match arguments.iter().any(|argument| argument == "--serve") {
                 true => serve(&model),
                 false => report(&model, way, samples.unwrap_or(usual)),

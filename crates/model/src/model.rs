@@ -146,12 +146,15 @@ impl EarthMapper {
         Self { config, tokenizer_config, generation, tokenizer, transformer, packed: None }
     }
 
-    /// Packs the weights for inference on the CPU: from now on a [`Translator`](crate::Translator) runs the packed
-    /// layers. Weights that are changed afterwards are not seen. Does nothing on another device.
+    /// Packs the weights for inference on the CPU; on another device nothing is done.
+    ///
+    /// The packed layers take the place of the modules', whose weights are let go as they are packed: from now on the
+    /// model is run through its own methods and [`Translator`](crate::Translator), and cannot be trained or saved.
     pub fn pack(mut self, precision: Precision) -> Self {
         if self.device() == Device::flex() {
             let side = self.tokenizer_config.picture_side;
-            self.packed = Some(Arc::new(Packed::new(&self.tokenizer, side, &self.transformer, precision)));
+            let packed = Packed::new(&mut self.tokenizer, side, &mut self.transformer, precision);
+            self.packed = Some(Arc::new(packed));
         }
         self
     }
@@ -213,7 +216,7 @@ impl EarthMapper {
         let (tokenizer_config, tokenizer) = load_tokenizer(&folder.join("tokenizer"), device)?;
         let path = folder.join("model.safetensors");
         let tensors = read_weights(&path)?;
-        let fresh = JointTransformer::new(&config.transformer, &tokenizer_config, &mut Init::new(0, device));
+        let fresh = JointTransformer::new(&config.transformer, &tokenizer_config, &mut Init::zeros(device));
         let transformer = weights::apply(fresh, tensors, Missing::Refuse)
             .map_err(|source| ModelError::Weights { path, source })?;
         Ok(Self { config, tokenizer_config, generation, tokenizer, transformer, packed: None })
@@ -223,7 +226,11 @@ impl EarthMapper {
     ///
     /// # Errors
     /// When the folder exists already or cannot be written; nothing is left behind then.
+    ///
+    /// # Panics
+    /// When the model is packed.
     pub fn save(&self, folder: &Path, storage: Storage, card: &str) -> Result<(), ModelError> {
+        assert!(self.packed.is_none(), "a packed model has let go of its weights");
         let files = [
             ("README.md", card.as_bytes().to_vec()),
             ("config.json", pretty(&self.config)),
@@ -263,7 +270,7 @@ pub fn load_tokenizer(
     config.check().map_err(|source| ModelError::Config { path: config_path, source })?;
     let path = folder.join("model.safetensors");
     let tensors = read_weights(&path)?;
-    let fresh = MultiScaleTokenizer::new(&config, &mut Init::new(0, device));
+    let fresh = MultiScaleTokenizer::new(&config, &mut Init::zeros(device));
     let tokenizer = weights::apply(fresh, tensors, Missing::Refuse)
         .map_err(|source| ModelError::Weights { path, source })?;
     Ok((config, tokenizer))

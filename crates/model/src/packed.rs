@@ -23,16 +23,17 @@ pub struct Packed {
 }
 
 impl Packed {
-    /// Packs a model whose weights lie in ordinary memory.
-    pub fn new(
-        tokenizer: &MultiScaleTokenizer,
+    /// Packs a model whose weights lie in ordinary memory. The large layers are taken out of the modules, one by one, so
+    /// that there is never more than one of them twice.
+    pub(crate) fn new(
+        tokenizer: &mut MultiScaleTokenizer,
         picture_side: usize,
-        transformer: &JointTransformer,
+        transformer: &mut JointTransformer,
         precision: Precision,
     ) -> Self {
         Self {
-            tokenizer: PackedTokenizer::new(tokenizer, picture_side),
-            transformer: PackedTransformer::new(transformer, precision),
+            tokenizer: PackedTokenizer::take(tokenizer, picture_side),
+            transformer: PackedTransformer::take(transformer, precision),
         }
     }
 }

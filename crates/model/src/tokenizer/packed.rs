@@ -80,9 +80,9 @@ struct PackedLevel {
 
 impl PackedLevel {
     /// For maps of the given side; `resample` is how the level's last convolution sees them, and the side it gives.
-    fn new(level: &Level, side: usize, resample: (Window, usize)) -> Self {
+    fn new(level: Level, side: usize, resample: (Window, usize)) -> Self {
         Self {
-            blocks: level.blocks.iter().map(|block| PackedResidual::new(block, side)).collect(),
+            blocks: level.blocks.into_iter().map(|block| PackedResidual::new(&block, side)).collect(),
             attentions: level.attentions.iter().map(|each| PackedAttention::new(each, side)).collect(),
             resample: level.resample.as_ref().map(|conv| convolution(conv, resample.0, resample.1)),
         }
@@ -139,15 +139,16 @@ struct PackedEncoder {
 }
 
 impl PackedEncoder {
-    fn new(encoder: &Encoder, picture_side: usize) -> Self {
+    fn take(encoder: &mut Encoder, picture_side: usize) -> Self {
         let finest = picture_side / encoder.fold;
         // The reference pads right and bottom only.
         let down = Window { side: 3, stride: 2, before: 0, after: 1, double: false };
-        let levels = encoder.levels.iter().enumerate();
         let smallest = finest >> (encoder.levels.len() - 1);
+        let levels = std::mem::take(&mut encoder.levels).into_iter().enumerate();
+        let level = |(i, level)| PackedLevel::new(level, finest >> i, (down, finest >> (i + 1)));
         Self {
             conv_in: convolution(&encoder.conv_in, SAME(3), finest),
-            levels: levels.map(|(i, level)| PackedLevel::new(level, finest >> i, (down, finest >> (i + 1)))).collect(),
+            levels: levels.map(level).collect(),
             middle: PackedMiddle::new(&encoder.middle, smallest),
             norm_out: Norm::new(&encoder.norm_out),
             conv_out: convolution(&encoder.conv_out, SAME(3), smallest),
@@ -176,10 +177,10 @@ struct PackedDecoder {
 }
 
 impl PackedDecoder {
-    fn new(decoder: &Decoder, picture_side: usize) -> Self {
+    fn take(decoder: &mut Decoder, picture_side: usize) -> Self {
         let finest = picture_side / decoder.fold;
         let smallest = finest >> (decoder.levels.len() - 1);
-        let levels = decoder.levels.iter().enumerate();
+        let levels = std::mem::take(&mut decoder.levels).into_iter().enumerate();
         let up = |i: usize| (SAME(3).doubled(), finest >> i.saturating_sub(1));
         Self {
             conv_in: convolution(&decoder.conv_in, SAME(3), smallest),
@@ -219,14 +220,14 @@ pub struct PackedTokenizer {
 }
 
 impl PackedTokenizer {
-    /// Packs the weights of a tokenizer for pictures of about the given side.
-    pub fn new(tokenizer: &MultiScaleTokenizer, picture_side: usize) -> Self {
+    /// Packs the weights of a tokenizer for pictures of about the given side. Its levels are taken out of it.
+    pub(crate) fn take(tokenizer: &mut MultiScaleTokenizer, picture_side: usize) -> Self {
         let side = tokenizer.scales().finest();
         Self {
-            encoder: PackedEncoder::new(&tokenizer.encoder, picture_side),
+            encoder: PackedEncoder::take(&mut tokenizer.encoder, picture_side),
             before_quantizer: convolution(&tokenizer.before_quantizer, SAME(3), side),
             after_quantizer: convolution(&tokenizer.after_quantizer, SAME(3), side),
-            decoder: PackedDecoder::new(&tokenizer.decoder, picture_side),
+            decoder: PackedDecoder::take(&mut tokenizer.decoder, picture_side),
             linear: tokenizer.linear.as_ref().map(|path| PackedPath {
                 into: convolution(&path.into, SAME(1), side),
                 out: convolution(&path.out, SAME(1), side),

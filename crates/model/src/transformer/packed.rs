@@ -122,23 +122,27 @@ impl PackedBlock {
 }
 
 impl PackedTransformer {
-    /// Packs the weights of a transformer; those of its blocks with the given precision.
-    pub fn new(transformer: &JointTransformer, precision: Precision) -> Self {
+    /// Packs the weights of a transformer; those of its blocks with the given precision. Blocks and guides are taken out
+    /// of it.
+    pub(crate) fn take(transformer: &mut JointTransformer, precision: Precision) -> Self {
+        let heads = transformer.blocks.first().map_or(1, |block| block.attention.heads);
+        let blocks = std::mem::take(&mut transformer.blocks).into_iter();
+        let guides = std::mem::take(&mut transformer.guides).into_iter();
         let plain = |layer: &burn::nn::Linear| linear(layer, Precision::F32);
         let side = transformer.scales.finest();
-        let guide = |guide: &Guide| PackedGuide {
+        let guide = |guide: Guide| PackedGuide {
             embed: plain(&guide.embed),
             blocks: guide.blocks.iter().map(|block| PackedResidual::new(block, side)).collect(),
         };
         Self {
             word_embedding: plain(&transformer.word_embedding),
-            guides: transformer.guides.iter().map(guide).collect(),
+            guides: guides.map(guide).collect(),
             position: values(transformer.position.val()),
             start_position: values(transformer.start_position.val()),
             level: values(transformer.level.val()),
             modality: values(transformer.modality.val()),
             shared_modulation: transformer.shared_modulation.as_ref().map(plain),
-            blocks: transformer.blocks.iter().map(|block| PackedBlock::new(block, precision)).collect(),
+            blocks: blocks.map(|block| PackedBlock::new(&block, precision)).collect(),
             head_modulation: plain(&transformer.head_modulation),
             to_code: transformer.to_code.as_ref().map(plain),
             head: plain(&transformer.head),
@@ -149,7 +153,7 @@ impl PackedTransformer {
                 down: plain(&depth_head.down),
             }),
             scales: transformer.scales.clone(),
-            heads: transformer.blocks.first().map_or(1, |block| block.attention.heads),
+            heads,
             width: transformer.level.dims()[1],
             epsilon: transformer.epsilon as f32,
         }
