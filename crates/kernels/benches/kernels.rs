@@ -11,6 +11,9 @@ fn main() {
         return;
     }
     println!("{:44} {:>9} {:>9} {:>9} {:>9}", "", "ms", "GFLOP/s", "CPU ms", "GFLOP/s");
+    time("multiply-add in registers, all threads", 2.0 * 16.0 * 8.0 * 1e6 * rayon::current_num_threads() as f64, || {
+        rayon::broadcast(|_| std::hint::black_box(pulp::Arch::new().dispatch(MultiplyAdd)));
+    });
     for (rows, inputs, outputs) in
         [(768, 1024, 4096), (768, 4096, 1024), (192, 1024, 3072), (27, 1024, 4096), (3, 1024, 4096), (512, 192, 768)]
     {
@@ -54,6 +57,26 @@ fn main() {
     });
     let mut values = numbers(512 * 4096);
     time("gelu 512 × 4096", 0.0, || gelu(&mut values));
+}
+
+/// 128 million multiply-adds in twelve independent vectors: the most that the processor can do.
+struct MultiplyAdd;
+
+impl pulp::WithSimd for MultiplyAdd {
+    type Output = f32;
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, simd: S) -> f32 {
+        let [a, b] = std::hint::black_box([0.999, 0.001]).map(|x| simd.splat_f32s(x));
+        let mut sums = std::hint::black_box([1.0f32, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0])
+            .map(|x| simd.splat_f32s(x));
+        let lanes = size_of::<S::f32s>() / 4;
+        for _ in 0..1_000_000 * 16 * 8 / (12 * lanes) {
+            for sum in &mut sums {
+                *sum = simd.mul_add_f32s(*sum, a, b);
+            }
+        }
+        sums.iter().map(|&sum| simd.reduce_sum_f32s(sum)).sum()
+    }
 }
 
 fn numbers(count: usize) -> Vec<f32> {

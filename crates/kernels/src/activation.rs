@@ -49,3 +49,21 @@ vectorised! {
         }
     }
 }
+
+vectorised! {
+    /// Entropy in nats of the softmax of one row of logits; −∞ is a probability of 0. Nothing has no entropy.
+    pub fn entropy(logits: &'a [f32]) -> f32 {
+        let highest = fold(logits, f32::NEG_INFINITY, higher, higher);
+        if highest == f32::NEG_INFINITY {
+            return 0.0;
+        }
+        // −Σ p·ln p = ln Z − Σ eˡ·l / Z with l counted from the highest.
+        let total = fold(logits, 0.0, |sum, x| sum + exp(x - highest), |a, b| a + b);
+        let weighted = |sum: f32, x: f32| {
+            // Further down eˡ·l is nothing, and −∞ would make it NaN.
+            let x = higher(x - highest, -80.0);
+            sum + exp(x) * x
+        };
+        total.ln() - fold(logits, 0.0, weighted, |a, b| a + b) / total
+    }
+}

@@ -23,7 +23,7 @@ mod quantize;
 mod simd;
 mod winograd;
 
-pub use activation::{gelu, gelu_tanh, silu, softmax};
+pub use activation::{entropy, gelu, gelu_tanh, silu, softmax};
 pub use attention::{KeyValues, Scores};
 pub use convolution::{Convolution, Window};
 pub use linear::Linear;

@@ -228,6 +228,17 @@ proptest! {
     }
 
     #[test]
+    fn entropies(count in 0usize..100, hidden in 0usize..3, spread in 0.0f32..60.0, seed: u64) {
+        let mut logits: Vec<f32> = numbers(count, seed).iter().map(|x| x * spread).collect();
+        let highest = logits.iter().fold(f32::NEG_INFINITY, |a, b| a.max(*b));
+        let weights: Vec<f64> = logits.iter().map(|x| f64::from(x - highest).exp()).collect();
+        let total: f64 = weights.iter().sum();
+        let expected: f64 = weights.iter().map(|w| w / total).map(|p| -p * p.max(1e-300).ln()).sum();
+        logits.extend(vec![f32::NEG_INFINITY; hidden]);
+        prop_assert!((f64::from(entropy(&logits)) - expected).abs() < 1e-4);
+    }
+
+    #[test]
     fn channels_go_last_and_back(shape in prop::array::uniform4(0usize..20), seed: u64) {
         let values = numbers(shape.iter().product(), seed);
         let map = Map::from_channels_first(shape, &values);
