@@ -132,9 +132,11 @@ fn encoded(model: &EarthMapper, count: usize) -> Encoding {
     };
     let folder = PathBuf::from(data).join("new-york/train");
     let source = PairSource::SideBySide { folder, order: PairOrder::SatelliteMap };
-    let selection = PairSelection { first: 1001, last: Some(1096), limit: Some(count), ..Default::default() };
+    let selection = PairSelection { first: Some(1001), last: Some(1096), limit: Some(count), ..Default::default() };
     let pairs = PairFolder::open(&source, &selection).expect("validation pairs");
-    let photographs: Vec<_> = (0..count).map(|i| pairs.read(i, &PictureLimits::default()).unwrap().satellite).collect();
+    let side = model.tokenizer_config.picture_side as u32;
+    let photograph = |i| pairs.read(i, &PictureLimits::default()).unwrap().satellite.resized(side, side);
+    let photographs: Vec<_> = (0..count).map(photograph).collect();
     model.encode(to_tensor(&photographs, &Device::flex()))
 }
 
