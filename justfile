@@ -25,6 +25,10 @@ lint:
 bench:
     cargo bench --workspace
 
+# Times a translation beside PyTorch, taking turns; PYTHON has PyTorch installed; FLAGS such as --bf16.
+bench-peer PYTHON="python3" *FLAGS:
+    {{PYTHON}} tools/bench_peer.py "$(cargo bench --workspace --bench translation --no-run --message-format json | {{PYTHON}} -c 'import json, sys; print(next(m["executable"] for m in map(json.loads, sys.stdin) if m.get("target", {}).get("name") == "translation" and m.get("executable")))')" {{FLAGS}}
+
 # All that CI runs.
 ci:
     .ci/run
