@@ -35,6 +35,10 @@ bench-geo-memory:
     cargo build --release --workspace --example raster_speed
     for side in 1024 4096 8192; do target/release/examples/raster_speed stream $side target/scene.tif; done; rm -f target/scene.tif
 
+# Times a translation beside PyTorch, taking turns; PYTHON has PyTorch installed; FLAGS such as --bf16.
+bench-peer PYTHON="python3" *FLAGS:
+    {{PYTHON}} tools/bench_peer.py "$(cargo bench --workspace --bench translation --no-run --message-format json | {{PYTHON}} -c 'import json, sys; print(next(m["executable"] for m in map(json.loads, sys.stdin) if m.get("target", {}).get("name") == "translation" and m.get("executable")))')" {{FLAGS}}
+
 # All that CI runs.
 ci:
     .ci/run

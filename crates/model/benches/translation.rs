@@ -1,10 +1,11 @@
 //! Times every part of a translation, for the bundled model and for a model of VAR-d16's shape, and measures the memory
-//! each part needs. A plain program instead of a statistics harness: one translation takes seconds, and what is wanted
-//! is a table.
+//! each part needs: with Burn's modules and with packed layers in 32 and in 8 bits. A plain program instead of a statistics
+//! harness: one translation takes seconds, and what is wanted is a table.
 //!
 //! ```text
-//! cargo bench --workspace --bench translation                        # both models
-//! cargo bench --workspace --bench translation -- d16 --samples 1     # one of them, one sample of each part
+//! cargo bench --workspace --bench translation                             # both models, all three ways
+//! cargo bench --workspace --bench translation -- d16 int8 --samples 1     # one of each, one sample of each part
+//! cargo bench --workspace --bench translation -- d16 f32 --serve          # one translation per line on stdin
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -14,8 +15,8 @@ use burn::tensor::{Device, Distribution, Tensor};
 use earthmapper::config::Forcing;
 use earthmapper::guidance::{ComplexityGuidance, Guidance};
 use earthmapper::{
-    Condition, EarthMapper, EarthMapperConfig, GenerationOptions, LonLat, Modality, Place, TokenizerConfig,
-    TransformerConfig, Translator,
+    Condition, EarthMapper, EarthMapperConfig, GenerationOptions, LonLat, Modality, Place, Precision,
+    TokenizerConfig, TransformerConfig, Translator,
 };
 use serde::Deserialize;
 
@@ -31,17 +32,69 @@ fn main() {
     }
     let samples = arguments.iter().position(|argument| argument == "--samples");
     let samples = samples.map(|at| arguments[at + 1].parse::<usize>().expect("--samples takes a number"));
-    let wanted = |name: &str| {
-        let both = !arguments.iter().any(|argument| ["mini", "d16"].contains(&argument.as_str()));
-        both || arguments.iter().any(|argument| argument == name)
+    // Of each group of names those that were given, or all of them.
+    let wanted = |name: &str, group: &[&str]| {
+        let all = !arguments.iter().any(|argument| group.contains(&argument.as_str()));
+        all || arguments.iter().any(|argument| argument == name)
     };
-    let device = Device::flex();
-    if wanted("mini") {
-        report(&mini(&device), samples.unwrap_or(9));
+    let models: [(&str, fn(&Device) -> EarthMapper, usize); 2] = [("mini", mini, 9), ("d16", d16, 3)];
+    for (name, make, usual) in models {
+        if !wanted(name, &["mini", "d16"]) {
+            continue;
+        }
+        let ways = [("burn", None), ("f32", Some(Precision::F32)), ("int8", Some(Precision::Int8))];
+        for (way, precision) in ways {
+            if !wanted(way, &["burn", "f32", "int8"]) {
+                continue;
+            }
+            let model = make(&Device::flex());
+            let model = match precision {
+                Some(precision) => model.pack(precision),
+                None => model,
+            };
+            match arguments.iter().any(|argument| argument == "--serve") {
+                true => serve(&model),
+                false => report(&model, way, samples.unwrap_or(usual)),
+            }
+        }
     }
-    if wanted("d16") {
-        report(&d16(&device), samples.unwrap_or(3));
+}
+
+/// Makes one translation for each line on stdin and answers with its times in seconds, so that another program can take
+/// turns with this one.
+fn serve(model: &EarthMapper) {
+    println!("ready");
+    for _ in std::io::stdin().lines() {
+        let [encode, generate, decode, whole] =
+            translate(model, &noise(model), 0).map(|time| time.as_secs_f64());
+        println!(r#"{{"encode": {encode}, "generate": {generate}, "decode": {decode}, "whole": {whole}}}"#);
     }
+}
+
+/// A picture.
+fn noise(model: &EarthMapper) -> Tensor<4> {
+    let side = model.tokenizer_config.picture_side;
+    Tensor::random([1, 3, side, side], Distribution::Uniform(-1.0, 1.0), &model.device())
+}
+
+/// What the program does: encode, two streams of guidance, decode. The times of the three and of the whole.
+fn translate(model: &EarthMapper, picture: &Tensor<4>, seed: u64) -> [Duration; 4] {
+    let start = Instant::now();
+    let source = model.encode(picture.clone());
+    let encoded = start.elapsed();
+    let condition = Condition::translation(model, source, Modality::Map, Some(place()));
+    let options = GenerationOptions {
+        guidance: Guidance::Complexity(ComplexityGuidance::new(2.0, 2.0, 2.0)),
+        ..Default::default()
+    };
+    let generation =
+        Translator::new(model).run(&[condition], &[seed], &options, &mut |_| {}).expect("a translation");
+    let generated = start.elapsed();
+    for picture in generation {
+        model.decode_features(picture.reconstruction).into_data();
+    }
+    let whole = start.elapsed();
+    [encoded, generated - encoded, whole - generated, whole]
 }
 
 /// The bundled model when it is there, else its shape with random weights.
@@ -84,44 +137,26 @@ fn random(
     EarthMapper::new(config, tokenizer, 1, device)
 }
 
-fn report(model: &EarthMapper, samples: usize) {
+fn report(model: &EarthMapper, way: &str, samples: usize) {
     let scales = model.transformer.scales();
     let side = model.tokenizer_config.picture_side;
     println!(
-        "\n{}: {side} × {side} px, median of {samples}, two 32-bit streams of guidance",
+        "\n{}, {way}: {side} × {side} px, median of {samples}, two streams of guidance",
         model.config.name
     );
     println!("{:34} {:>10} {:>10} {:>12}", "", "seconds", "tokens/s", "peak memory");
     let total = scales.total();
-    let picture = Tensor::<4>::random([1, 3, side, side], Distribution::Uniform(-1.0, 1.0), &model.device());
-
-    let encoding = model.tokenizer.encode(picture.clone());
-    row("encode", Some(total), samples, || drop(model.tokenizer.encode(picture.clone())));
-    row("decode", Some(total), samples, || {
-        model.tokenizer.decode(&encoding.tokens).into_data().num_elements()
-    });
-    steps(model, samples);
-
-    // What the program does: encode, two streams of guidance, decode.
+    let picture = noise(model);
+    let encoding = model.encode(picture.clone());
+    row("encode", Some(total), samples, || drop(model.encode(picture.clone())));
+    row("decode", Some(total), samples, || model.decode(&encoding.tokens).into_data().num_elements());
+    if way == "burn" {
+        steps(model, samples);
+    }
     let mut parts = [const { Vec::new() }; 4];
     let memory = Memory::reset();
     for seed in 0..samples as u64 {
-        let start = Instant::now();
-        let source = model.tokenizer.encode(picture.clone());
-        let encoded = start.elapsed();
-        let condition = Condition::translation(model, source, Modality::Map, Some(place()));
-        let options = GenerationOptions {
-            guidance: Guidance::Complexity(ComplexityGuidance::new(2.0, 2.0, 2.0)),
-            ..Default::default()
-        };
-        let generation =
-            Translator::new(model).run(&[condition], &[seed], &options, &mut |_| {}).expect("a translation");
-        let generated = start.elapsed();
-        for picture in generation {
-            model.tokenizer.decode_features(picture.reconstruction).into_data();
-        }
-        let whole = start.elapsed();
-        for (part, time) in parts.iter_mut().zip([encoded, generated - encoded, whole - generated, whole]) {
+        for (part, time) in parts.iter_mut().zip(translate(model, &picture, seed)) {
             part.push(time);
         }
     }

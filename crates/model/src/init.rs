@@ -10,14 +10,21 @@ use rand_chacha::ChaCha8Rng;
 
 /// Source of initial weights.
 pub struct Init<'a> {
-    random: ChaCha8Rng,
+    /// None gives zeros.
+    random: Option<ChaCha8Rng>,
     device: &'a Device,
 }
 
 impl<'a> Init<'a> {
     /// A source whose weights depend on `seed` alone.
     pub fn new(seed: u64, device: &'a Device) -> Self {
-        Self { random: ChaCha8Rng::seed_from_u64(seed), device }
+        Self { random: Some(ChaCha8Rng::seed_from_u64(seed)), device }
+    }
+
+    /// Zeros everywhere, for modules whose weights are read from a file: drawing numbers for them would take longer than
+    /// the reading.
+    pub fn zeros(device: &'a Device) -> Self {
+        Self { random: None, device }
     }
 
     /// The device the weights are put on.
@@ -27,7 +34,11 @@ impl<'a> Init<'a> {
 
     /// Normal values with the given standard deviation, cut off at two deviations.
     pub fn normal<const D: usize>(&mut self, shape: [usize; D], deviation: f32) -> Param<Tensor<D>> {
-        let values = (0..shape.iter().product()).map(|_| deviation * self.truncated_normal()).collect();
+        let count = shape.iter().product();
+        let values = match &mut self.random {
+            Some(random) => (0..count).map(|_| deviation * truncated_normal(random)).collect(),
+            None => vec![0.0; count],
+        };
         self.param(values, shape)
     }
 
@@ -93,19 +104,12 @@ impl<'a> Init<'a> {
     }
 
     fn uniform<const D: usize>(&mut self, shape: [usize; D], bound: f32) -> Param<Tensor<D>> {
-        let values = (0..shape.iter().product()).map(|_| self.random.random_range(-bound..=bound)).collect();
+        let count = shape.iter().product();
+        let values = match &mut self.random {
+            Some(random) => (0..count).map(|_| random.random_range(-bound..=bound)).collect(),
+            None => vec![0.0; count],
+        };
         self.param(values, shape)
-    }
-
-    fn truncated_normal(&mut self) -> f32 {
-        loop {
-            // Box–Muller; 1 − u keeps the logarithm away from zero.
-            let (u, v): (f32, f32) = (self.random.random(), self.random.random());
-            let normal = (-2.0 * (1.0 - u).ln()).sqrt() * (std::f32::consts::TAU * v).cos();
-            if normal.abs() <= 2.0 {
-                return normal;
-            }
-        }
     }
 
     fn param<const D: usize>(&self, values: Vec<f32>, shape: [usize; D]) -> Param<Tensor<D>> {
@@ -116,4 +120,16 @@ impl<'a> Init<'a> {
 
 fn greatest_common_divisor(a: usize, b: usize) -> usize {
     if b == 0 { a } else { greatest_common_divisor(b, a % b) }
+}
+
+/// A normal value cut off at two deviations.
+fn truncated_normal(random: &mut ChaCha8Rng) -> f32 {
+    loop {
+        // Box–Muller; 1 − u keeps the logarithm away from zero.
+        let (u, v): (f32, f32) = (random.random(), random.random());
+        let normal = (-2.0 * (1.0 - u).ln()).sqrt() * (std::f32::consts::TAU * v).cos();
+        if normal.abs() <= 2.0 {
+            return normal;
+        }
+    }
 }

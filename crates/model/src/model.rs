@@ -1,15 +1,17 @@
 //! A model and its folder: `config.json`, `model.safetensors`, `tokenizer/`, `README.md` and `SHA256SUMS`.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 use earthmapper_geo::Modality;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::config::{ConfigError, EarthMapperConfig, TokenizerConfig};
 use crate::init::Init;
-use crate::tokenizer::MultiScaleTokenizer;
+use crate::packed::{Packed, Precision};
+use crate::tokenizer::{Encoding, MultiScaleTokenizer, TokenPyramid};
 use crate::transformer::JointTransformer;
 use crate::translator::GenerationOptions;
 use crate::weights::{self, HostTensors, Missing, Storage, WeightsError};
@@ -112,6 +114,8 @@ pub struct EarthMapper {
     pub tokenizer: MultiScaleTokenizer,
     /// The transformer.
     pub transformer: JointTransformer,
+    /// The same two with packed weights, when inference on a CPU asked for them.
+    packed: Option<Arc<Packed>>,
 }
 
 impl EarthMapper {
@@ -128,7 +132,64 @@ impl EarthMapper {
         let mut init = Init::new(seed, device);
         let tokenizer = MultiScaleTokenizer::new(&tokenizer_config, &mut init);
         let transformer = JointTransformer::new(&config.transformer, &tokenizer_config, &mut init);
-        Self { config, tokenizer_config, generation: GenerationDefaults::default(), tokenizer, transformer }
+        Self::from_parts(config, tokenizer_config, tokenizer, transformer)
+    }
+
+    /// A model out of its parts.
+    pub fn from_parts(
+        config: EarthMapperConfig,
+        tokenizer_config: TokenizerConfig,
+        tokenizer: MultiScaleTokenizer,
+        transformer: JointTransformer,
+    ) -> Self {
+        let generation = GenerationDefaults::default();
+        Self { config, tokenizer_config, generation, tokenizer, transformer, packed: None }
+    }
+
+    /// Packs the weights for inference on the CPU; on another device nothing is done.
+    ///
+    /// The packed layers take the place of the modules', whose weights are let go as they are packed: from now on the
+    /// model is run through its own methods and [`Translator`](crate::Translator), and cannot be trained or saved.
+    pub fn pack(mut self, precision: Precision) -> Self {
+        if self.device() == Device::flex() {
+            let side = self.tokenizer_config.picture_side;
+            let packed = Packed::new(&mut self.tokenizer, side, &mut self.transformer, precision);
+            self.packed = Some(Arc::new(packed));
+        }
+        self
+    }
+
+    /// The packed layers, if there are any.
+    pub(crate) fn packed(&self) -> Option<&Packed> {
+        self.packed.as_deref()
+    }
+
+    /// Pictures `[batch, 3, side, side]` in [−1, 1] → features `[batch, latent, side/stride, side/stride]`.
+    pub fn features(&self, pictures: Tensor<4>) -> Tensor<4> {
+        match self.packed() {
+            Some(packed) => packed.tokenizer.features(pictures),
+            None => self.tokenizer.features(pictures),
+        }
+    }
+
+    /// Pictures → tokens and features.
+    pub fn encode(&self, pictures: Tensor<4>) -> Encoding {
+        let features = self.features(pictures);
+        Encoding { tokens: self.tokenizer.quantizer.encode(features.clone()).0, features }
+    }
+
+    /// A reconstruction f̂ → pictures in [−1, 1].
+    pub fn decode_features(&self, reconstruction: Tensor<4>) -> Tensor<4> {
+        match self.packed() {
+            Some(packed) => packed.tokenizer.decode_features(reconstruction),
+            None => self.tokenizer.decode_features(reconstruction),
+        }
+    }
+
+    /// Tokens → pictures in [−1, 1].
+    pub fn decode(&self, tokens: &TokenPyramid) -> Tensor<4> {
+        let last = self.tokenizer.quantizer.reconstructions(tokens).pop().expect("at least one scale");
+        self.decode_features(last)
     }
 
     /// Reads a model folder. Every file is checked against `SHA256SUMS` when the folder has one.
@@ -155,17 +216,21 @@ impl EarthMapper {
         let (tokenizer_config, tokenizer) = load_tokenizer(&folder.join("tokenizer"), device)?;
         let path = folder.join("model.safetensors");
         let tensors = read_weights(&path)?;
-        let fresh = JointTransformer::new(&config.transformer, &tokenizer_config, &mut Init::new(0, device));
+        let fresh = JointTransformer::new(&config.transformer, &tokenizer_config, &mut Init::zeros(device));
         let transformer = weights::apply(fresh, tensors, Missing::Refuse)
             .map_err(|source| ModelError::Weights { path, source })?;
-        Ok(Self { config, tokenizer_config, generation, tokenizer, transformer })
+        Ok(Self { config, tokenizer_config, generation, tokenizer, transformer, packed: None })
     }
 
     /// Writes a model folder beside its place and renames it; `card` becomes its README.
     ///
     /// # Errors
     /// When the folder exists already or cannot be written; nothing is left behind then.
+    ///
+    /// # Panics
+    /// When the model is packed.
     pub fn save(&self, folder: &Path, storage: Storage, card: &str) -> Result<(), ModelError> {
+        assert!(self.packed.is_none(), "a packed model has let go of its weights");
         let files = [
             ("README.md", card.as_bytes().to_vec()),
             ("config.json", pretty(&self.config)),
@@ -205,7 +270,7 @@ pub fn load_tokenizer(
     config.check().map_err(|source| ModelError::Config { path: config_path, source })?;
     let path = folder.join("model.safetensors");
     let tensors = read_weights(&path)?;
-    let fresh = MultiScaleTokenizer::new(&config, &mut Init::new(0, device));
+    let fresh = MultiScaleTokenizer::new(&config, &mut Init::zeros(device));
     let tokenizer = weights::apply(fresh, tensors, Missing::Refuse)
         .map_err(|source| ModelError::Weights { path, source })?;
     Ok((config, tokenizer))

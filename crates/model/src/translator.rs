@@ -10,6 +10,7 @@ use crate::config::Forcing;
 use crate::guidance::{self, Complexity, Guidance, KeyPointForce, KeyPoints};
 use crate::model::EarthMapper;
 use crate::sampler::{Sampler, SamplerConfig, entropy, softmax};
+use crate::streams::{Plan, Streams};
 use crate::tokenizer::{Encoding, TokenPyramid, codes_tensor};
 
 /// What is known of one picture before generation.
@@ -198,37 +199,30 @@ impl<'a> Translator<'a> {
         progress: &mut dyn FnMut(usize),
     ) -> Result<Generation, GenerationError> {
         let mut tracks = self.tracks(conditions, seeds)?;
-        let transformer = &self.model.transformer;
         let quantizer = &self.model.tokenizer.quantizer;
         let device = self.model.device();
         let targets: Vec<usize> = (0..tracks.len()).filter(|&m| !tracks[m].source).collect();
         let aligned = self.model.config.transformer.forcing == Forcing::Aligned;
-        let visible: Vec<usize> = if aligned { targets.clone() } else { (0..tracks.len()).collect() };
-        let guide = if aligned { transformer.guide(&known_features(&tracks)) } else { None };
         let places: Vec<Option<Place>> = conditions.iter().map(|condition| condition.place).collect();
-        let here = transformer.geo_embedding.forward(&places);
-        let nowhere = transformer.geo_embedding.forward(&vec![None; conditions.len()]);
         // Where nothing is known, both streams are one and guidance changes nothing.
         let known = tracks.iter().any(|track| track.source) || places.iter().any(Option::is_some);
-        let guided = known && options.guidance.needs_unconditional();
-        let (mut cache, mut free_cache) = (transformer.cache(), transformer.cache());
+        let plan = Plan {
+            visible: if aligned { targets.clone() } else { (0..tracks.len()).collect() },
+            targets,
+            guides: if aligned { known_features(&tracks) } else { Vec::new() },
+            places,
+            guided: known && options.guidance.needs_unconditional(),
+        };
+        let mut streams = Streams::new(self.model, plan);
         let mut samplers: Vec<Sampler> = seeds.iter().map(|seed| Sampler::new(*seed)).collect();
 
-        for k in 0..transformer.scales().len() {
-            let count = transformer.scales().tokens(k);
-            let inputs: Vec<Tensor<3>> = match k {
+        for k in 0..quantizer.scales().len() {
+            streams.step(match k {
                 0 => Vec::new(),
                 _ => {
                     let input = |&m: &usize| quantizer.next_input(k, tracks[m].reconstruction.clone());
-                    visible.iter().map(input).collect()
+                    streams.visible().iter().map(input).collect()
                 }
-            };
-            let guide = guide.as_ref().map(|guide| &guide[k]);
-            let hidden = transformer.step(&visible, &inputs, guide, here.clone(), &mut cache);
-            let free_hidden = guided.then(|| {
-                let slots = visible.iter().enumerate().filter(|(_, m)| targets.contains(m));
-                let inputs: Vec<_> = slots.filter_map(|(slot, _)| inputs.get(slot).cloned()).collect();
-                transformer.step(&targets, &inputs, None, nowhere.clone(), &mut free_cache)
             });
             // Forced first: the key points of a scale need the condition's tokens of the same scale.
             for track in tracks.iter_mut().filter(|track| track.source) {
@@ -239,20 +233,14 @@ impl<'a> Translator<'a> {
                 }
                 track.codes.push(codes);
             }
-            for (slot, &m) in targets.iter().enumerate() {
-                let place = visible.iter().position(|&visible| visible == m).expect("targets are visible");
-                let part = hidden.clone().narrow(1, place * count, count);
-                let normed = transformer.head_norm(part, here.clone());
-                let free = free_hidden.clone().map(|hidden| {
-                    transformer.head_norm(hidden.narrow(1, slot * count, count), nowhere.clone())
-                });
-                self.generate_scale(k, m, normed, free, &mut tracks, &mut samplers, options);
+            for &m in streams.targets() {
+                self.generate_scale(k, m, &streams, &mut tracks, &mut samplers, options);
             }
             progress(k + 1);
         }
         let batch = conditions.len();
         let finish = |track: Track| Generated {
-            modality: transformer.modalities()[track.modality],
+            modality: self.model.transformer.modalities()[track.modality],
             tokens: TokenPyramid::new(track.codes, batch, quantizer.depth()),
             reconstruction: track.reconstruction,
             uncertainty: track.uncertainty,
@@ -340,42 +328,32 @@ impl<'a> Translator<'a> {
     }
 
     /// Draws (or forces) the tokens of one target at scale `k` and adds them to its reconstruction.
-    #[allow(clippy::too_many_arguments)]
     fn generate_scale(
         &self,
         k: usize,
         target: usize,
-        normed: Tensor<3>,
-        free: Option<Tensor<3>>,
+        streams: &Streams,
         tracks: &mut [Track],
         samplers: &mut [Sampler],
         options: &GenerationOptions,
     ) {
-        let transformer = &self.model.transformer;
         let quantizer = &self.model.tokenizer.quantizer;
         let device = self.model.device();
-        let [batch, count, width] = normed.dims();
+        let (batch, count) = (samplers.len(), quantizer.scales().tokens(k));
         let (depth, vocabulary) = (quantizer.depth(), quantizer.vocabulary());
         let latent = quantizer.codebook.dims()[1];
         let force = self.force(k, tracks, options, batch);
         let known = self.known_codes(k, &tracks[target]);
         let grey = self.grey_entropy(&tracks[target], options);
-        let rows = |x: Tensor<3>| x.reshape([batch * count, width]);
-        let (normed, free) = (rows(normed), free.map(rows));
 
         let mut codes = vec![0u32; batch * count * depth];
         let mut chosen: Tensor<2> = Tensor::zeros([batch * count, latent], &device);
         let mut expected: Tensor<2> = chosen.clone();
         let mut uncertainty = vec![0.0f32; batch * count];
         for level in 0..depth {
-            let logits_of = |hidden: Tensor<2>| -> Vec<f32> {
-                let logits = transformer.logits(hidden, Some(chosen.clone()), level);
-                logits.try_into_vec_as::<f32>().expect("converted to 32-bit floats")
-            };
-            let mut logits = logits_of(normed.clone());
+            let (mut logits, free) = streams.logits(target, &chosen, level);
             if let Some(free) = &free {
-                let free = logits_of(free.clone());
-                let resolution = transformer.scales().resolution(k);
+                let resolution = quantizer.scales().resolution(k);
                 let size = count * vocabulary;
                 for (i, (logits, free)) in logits.chunks_mut(size).zip(free.chunks(size)).enumerate() {
                     let grey = grey.as_ref().map(|grey| grey[i]);
@@ -388,7 +366,8 @@ impl<'a> Translator<'a> {
                 .zip(uncertainty.par_iter_mut())
                 .enumerate()
                 .map(|(row, (logits, uncertainty))| {
-                    *uncertainty += entropy(&softmax(logits)) / (vocabulary as f32).ln() / depth as f32;
+                    *uncertainty +=
+                        earthmapper_kernels::entropy(logits) / (vocabulary as f32).ln() / depth as f32;
                     force.bias(row, logits);
                     options.sampler.probabilities(logits)
                 })
@@ -500,7 +479,7 @@ impl<'a> Translator<'a> {
             Guidance::Complexity(guidance) if guidance.complexity == Complexity::GreyLevels => {}
             _ => return None,
         }
-        let pictures = self.model.tokenizer.decode_features(track.reconstruction.clone());
+        let pictures = self.model.decode_features(track.reconstruction.clone());
         let bits = |picture: earthmapper_geo::picture::Picture| {
             let mut histogram = [0u32; 256];
             for rgb in picture.rgb().as_chunks::<3>().0 {

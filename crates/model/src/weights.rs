@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Tensor, TensorData};
+use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
@@ -188,7 +189,13 @@ fn decode(bytes: &[u8], dtype: Dtype) -> Option<Vec<f32>> {
     let pairs = || bytes.as_chunks::<2>().0.iter();
     match dtype {
         Dtype::F32 => Some(bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect()),
-        Dtype::F16 => Some(pairs().map(|b| f16::from_le_bytes(*b).to_f32()).collect()),
+        Dtype::F16 => {
+            // Slices are converted with the processor's instruction where it has one.
+            let halves: Vec<f16> = pairs().map(|b| f16::from_le_bytes(*b)).collect();
+            let mut values = vec![0.0; halves.len()];
+            halves.convert_to_f32_slice(&mut values);
+            Some(values)
+        }
         Dtype::BF16 => Some(pairs().map(|b| bf16::from_le_bytes(*b).to_f32()).collect()),
         _ => None,
     }

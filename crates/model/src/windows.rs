@@ -62,7 +62,7 @@ impl Translator<'_> {
 
     /// Pictures of the model's side → their tokens and features, one by one.
     pub fn encode(&self, pictures: &[Picture]) -> Vec<Encoding> {
-        let encoding = self.model().tokenizer.encode(to_tensor(pictures, &self.model().device()));
+        let encoding = self.model().encode(to_tensor(pictures, &self.model().device()));
         (0..encoding.batch()).map(|i| encoding.picture(i)).collect()
     }
 
@@ -155,7 +155,7 @@ impl Translator<'_> {
 
     /// Reconstructions → pictures.
     pub(crate) fn decode(&self, reconstruction: Tensor<4>) -> Vec<Picture> {
-        from_tensor(self.model().tokenizer.decode_features(reconstruction))
+        from_tensor(self.model().decode_features(reconstruction))
     }
 
     /// Generates the hole of one window.
@@ -169,7 +169,7 @@ impl Translator<'_> {
         corner: (u32, u32),
     ) -> Result<Picture, GenerationError> {
         let model = self.model();
-        let features = model.tokenizer.features(to_tensor(std::slice::from_ref(window), &model.device()));
+        let features = model.features(to_tensor(std::slice::from_ref(window), &model.device()));
         let mut part = Some(Known::Part { features, hole: hole.clone() });
         let mut other = other.map(|other| Known::All(self.encode(&[other]).remove(0)));
         let known = model.transformer.modalities().iter().map(|&m| match m == modality {

@@ -9,7 +9,7 @@ use earthmapper::config::{AdaptiveNorm, AttentionKind};
 use earthmapper::guidance::Guidance;
 use earthmapper::sampler::SamplerConfig;
 use earthmapper::translator::{Condition, GenerationOptions, Translator};
-use earthmapper::{EarthMapper, EarthMapperConfig, Modality, TokenizerConfig, TransformerConfig};
+use earthmapper::{EarthMapper, EarthMapperConfig, Modality, Precision, TokenizerConfig, TransformerConfig};
 use serde_json::json;
 
 use crate::settings::{ModelArgs, Output};
@@ -154,6 +154,10 @@ fn compare(reference: &EarthMapper, name: &str, device: &Device) -> Result<Vec<C
         Tensor::from_data(TensorData::new(codes, [count]), &Device::flex())
     };
     check("greedy tokens", 0.0, greedy(reference), &|| greedy(&other));
+    if *device == reference.device() {
+        let packed = reference.clone().pack(Precision::F32);
+        check("greedy tokens, packed", 0.0, greedy(reference), &|| greedy(&packed));
+    }
     Ok(checks)
 }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::builder::BoolishValueParser;
-use earthmapper::{EarthMapper, Modality};
+use earthmapper::{EarthMapper, Modality, Precision};
 use earthmapper_geo::dataset::{MANIFEST, Split};
 use earthmapper_geo::files::{atomic_write, check_output};
 use earthmapper_geo::pairs::{PairFolder, PairOrder, PairSelection, PairSource};
@@ -12,7 +12,7 @@ use earthmapper_lab::evaluate::card::{CardFacts, describe_data, model_card};
 use earthmapper_lab::evaluate::grid::{Grid, search};
 use earthmapper_lab::evaluate::report::{FILES, sheets::file_names};
 use earthmapper_lab::evaluate::{
-    Directions, EvaluateError, EvaluateOptions, Evaluated, evaluate, evaluate_given,
+    Directions, EvaluateError, EvaluateOptions, Evaluated, evaluate, evaluate_given, weights_digest,
 };
 use earthmapper_lab::metrics::Palette;
 
@@ -107,7 +107,13 @@ pub fn run(args: Args, output: &Output) -> Result<()> {
     if let Some(folder) = &args.predictions {
         return run_given(&args, folder, &pairs, &options, output);
     }
-    let model = args.model.load()?;
+    // The digest and the card are about the weights themselves, which a packed model has let go.
+    let whole = EarthMapper::load(&args.model.folder()?, &args.model.device()?)?;
+    options.weights = Some(match args.model.precision {
+        Precision::F32 => weights_digest(&whole),
+        precision => format!("{} {precision}", weights_digest(&whole)),
+    });
+    let model = whole.clone().pack(args.model.precision);
     let data_text = data_text.unwrap_or_else(|| describe_data(&model).into());
     let facts_of = |folder| CardFacts::of_run(folder, data_text).map_err(|error| BadInput(error.to_string()));
     let facts = args.from_run.as_deref().map(facts_of).transpose()?;
@@ -123,7 +129,7 @@ pub fn run(args: Args, output: &Output) -> Result<()> {
     let evaluated = evaluate(&model, &pairs, &options, output.progress(), &interrupt()?)?;
     report(&evaluated, &args, output)?;
     if let Some(facts) = facts {
-        let card = model_card(&model, &evaluated.evaluation, &facts);
+        let card = model_card(&whole, &evaluated.evaluation, &facts);
         atomic_write(&args.out.join(CARD), card.as_bytes(), args.overwrite)?;
     }
     Ok(())

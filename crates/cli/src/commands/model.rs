@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::ValueEnum;
+use earthmapper::EarthMapper;
 use earthmapper::weights::{self, Storage};
 use earthmapper_lab::export::{card, export_model};
 use earthmapper_lab::import::{import_tokenizer, import_var};
@@ -102,7 +103,7 @@ pub fn run(command: Command, output: &Output) -> Result<()> {
 
 fn info(args: &InfoArgs, output: &Output) -> Result<()> {
     let folder = args.model.folder()?;
-    let model = args.model.load()?;
+    let model = EarthMapper::load(&folder, &args.model.device()?)?;
     let count = |tensors: &weights::HostTensors| tensors.values().map(|t| t.values.len()).sum::<usize>();
     let transformer = count(&weights::collect(&model.transformer));
     let tokenizer = count(&weights::collect(&model.tokenizer));

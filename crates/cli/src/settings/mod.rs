@@ -12,7 +12,7 @@ use burn::tensor::Device;
 use clap::Args;
 use clap::builder::BoolishValueParser;
 use earthmapper::translator::GenerationOptions;
-use earthmapper::{EarthMapper, LonLat, Modality, Place};
+use earthmapper::{EarthMapper, LonLat, Modality, Place, Precision};
 use earthmapper_geo::Provenance;
 use earthmapper_lab::progress::{Interrupt, ProgressMode};
 use serde_json::json;
@@ -126,6 +126,9 @@ pub struct ModelArgs {
     /// cpu, cuda, cuda:N, vulkan, metal or auto.
     #[arg(long, default_value = "cpu", env = "EARTHMAPPER_DEVICE")]
     pub device: String,
+    /// Numbers of the transformer's layers on the CPU: int8 is faster and nearly the same.
+    #[arg(long, value_name = "f32|int8", default_value = "f32", env = "EARTHMAPPER_PRECISION")]
+    pub precision: Precision,
 }
 
 /// The model that commands use when none is named.
@@ -137,9 +140,9 @@ impl ModelArgs {
         Ok(earthmapper::device::device(&self.device)?)
     }
 
-    /// Reads the model.
+    /// Reads the model and, on the CPU, packs its weights.
     pub fn load(&self) -> Result<EarthMapper> {
-        Ok(EarthMapper::load(&self.folder()?, &self.device()?)?)
+        Ok(EarthMapper::load(&self.folder()?, &self.device()?)?.pack(self.precision))
     }
 
     /// The model's folder: the one named, else the bundled one beside the program, in its prefix's share folder, in the

@@ -55,12 +55,12 @@ impl<'a> Bench<'a> {
     }
 
     pub fn encode(&self, pictures: &[Picture]) -> Encoding {
-        self.model.tokenizer.encode(to_tensor(pictures, &self.model.device()))
+        self.model.encode(to_tensor(pictures, &self.model.device()))
     }
 
     /// The tokenizer's own reconstruction.
     pub fn reconstruct(&self, pictures: &[Picture]) -> Vec<Picture> {
-        from_tensor(self.model.tokenizer.decode(&self.encode(pictures).tokens))
+        from_tensor(self.model.decode(&self.encode(pictures).tokens))
     }
 
     /// The seed of a picture: of its pair's name rather than its position, so that it comes out the same among any others.
@@ -98,7 +98,7 @@ impl<'a> Bench<'a> {
         let conditions: Vec<Condition> = (0..encoded.batch()).map(condition).collect();
         let mut made = Translator::new(self.model).run(&conditions, seeds, generation, &mut |_| {})?;
         let Generated { reconstruction, uncertainty, .. } = made.remove(0);
-        let pictures = from_tensor(self.model.tokenizer.decode_features(reconstruction));
+        let pictures = from_tensor(self.model.decode_features(reconstruction));
         let uncertainty = uncertainty.iter().map(|tokens| grey(tokens)).collect();
         Ok(Made { pictures, uncertainty, seconds: began.elapsed().as_secs_f64() })
     }

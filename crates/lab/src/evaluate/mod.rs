@@ -52,6 +52,7 @@ use bench::Bench;
 use evaluation::{FORMAT, Row};
 use given::Given;
 use measure::{MeasuredSection, Setting, Source};
+pub use predictions::weights_digest;
 use predictions::{Key, Kind, Predictions};
 use report::sheets::sheets;
 use score::Bootstrap;
@@ -95,6 +96,9 @@ pub struct EvaluateOptions {
     pub generation: GenerationDefaults,
     /// Which translations are measured.
     pub directions: Directions,
+    /// What the predictions are said to be made with; by default [`weights_digest`] of the model. A packed model has let
+    /// go of its weights, so for it the digest has to be taken before, and its precision belongs to it.
+    pub weights: Option<String>,
     /// Seed; each picture uses one derived from it and the pair's name.
     pub seed: u64,
     /// Pictures at once; 0 counts as 1. It does not change what is drawn.
@@ -137,6 +141,7 @@ impl EvaluateOptions {
         Self {
             generation,
             directions: Directions::Both,
+            weights: None,
             seed: 0,
             batch_size: 8,
             place: None,

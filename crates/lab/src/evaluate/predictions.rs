@@ -91,7 +91,7 @@ impl Key {
         Ok(Self {
             format: FORMAT,
             model: model.config.name.clone(),
-            weights: weights_digest(model),
+            weights: options.weights.clone().unwrap_or_else(|| weights_digest(model)),
             generation: options.generation.clone(),
             seed: options.seed,
             place: options.place,
@@ -127,8 +127,8 @@ impl Key {
     }
 }
 
-/// SHA-256 of a model: of what its name stands for, whatever its files are called.
-fn weights_digest(model: &EarthMapper) -> String {
+/// SHA-256 of a model that is not packed: of what its name stands for, whatever its files are called.
+pub fn weights_digest(model: &EarthMapper) -> String {
     let mut digest = Sha256::new();
     digest.update(serde_json::to_vec(&(&model.config, &model.tokenizer_config)).expect("plain data"));
     for tensors in [weights::collect(&model.transformer), weights::collect(&model.tokenizer)] {

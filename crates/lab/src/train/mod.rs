@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use burn::module::Module;
 use burn::tensor::Device;
 use earthmapper::init::Init;
-use earthmapper::model::{FORMAT, GenerationDefaults};
+use earthmapper::model::FORMAT;
 use earthmapper::pictures::from_tensor;
 use earthmapper::sampler::derive_seed;
 use earthmapper::tokenizer::{Encoding, MultiScaleTokenizer};
@@ -285,18 +285,13 @@ pub fn assemble(
     tokenizer: MultiScaleTokenizer,
     transformer: JointTransformer,
 ) -> EarthMapper {
-    EarthMapper {
-        config: EarthMapperConfig {
-            format: FORMAT,
-            name: config.name.clone(),
-            transformer: config.transformer.clone(),
-            trained_on: config.trained_on.clone(),
-        },
-        tokenizer_config,
-        generation: GenerationDefaults::default(),
-        tokenizer,
-        transformer,
-    }
+    let config = EarthMapperConfig {
+        format: FORMAT,
+        name: config.name.clone(),
+        transformer: config.transformer.clone(),
+        trained_on: config.trained_on.clone(),
+    };
+    EarthMapper::from_parts(config, tokenizer_config, tokenizer, transformer)
 }
 
 /// Four validation pairs: photograph, map, map from photograph, photograph from map.

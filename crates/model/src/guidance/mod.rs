@@ -7,9 +7,9 @@ mod key_points;
 pub use complexity::{Complexity, ComplexityGuidance};
 pub use key_points::{KeyPointForce, KeyPoints, attract, index_add};
 
+use earthmapper_kernels::entropy;
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-
-use crate::sampler::{entropy, softmax};
 
 /// How strong classifier-free guidance is at each scale.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -78,15 +78,17 @@ pub fn guide(conditional: &mut [f32], unconditional: &[f32], strength: f32) {
 /// Mean token entropy of the guided distribution ÷ ln V, in [0, 1].
 fn mean_entropy(conditional: &[f32], unconditional: &[f32], vocabulary: usize, strength: f32) -> f32 {
     let rows = conditional.len() / vocabulary;
-    let total: f32 = conditional
-        .chunks(vocabulary)
-        .zip(unconditional.chunks(vocabulary))
+    let each: Vec<f32> = conditional
+        .par_chunks(vocabulary)
+        .zip(unconditional.par_chunks(vocabulary))
         .map(|(conditional, unconditional)| {
             let mut guided = conditional.to_vec();
             guide(&mut guided, unconditional, strength);
-            entropy(&softmax(&guided))
+            entropy(&guided)
         })
-        .sum();
+        .collect();
+    // Added in order, so that the sum does not depend on the threads.
+    let total: f32 = each.iter().sum();
     total / rows.max(1) as f32 / (vocabulary as f32).ln()
 }
 

@@ -367,7 +367,7 @@ impl Translator<'_> {
             && open.holes().contains(&false)
         {
             let filled = filled_with_mean(picture, open);
-            let features = model.tokenizer.features(to_tensor(&[filled], &model.device()));
+            let features = model.features(to_tensor(&[filled], &model.device()));
             let target = model.transformer.index_of(to).expect("a translation's target");
             condition.known[target] = Known::Part { features, hole: open.clone() };
         }

@@ -14,11 +14,11 @@ use super::convolution::convolve;
 /// Two convolutions with a residual connection.
 #[derive(Module, Debug)]
 pub struct ResidualBlock {
-    norm1: GroupNorm,
-    conv1: Conv2d,
-    norm2: GroupNorm,
-    conv2: Conv2d,
-    shortcut: Option<Conv2d>,
+    pub(super) norm1: GroupNorm,
+    pub(super) conv1: Conv2d,
+    pub(super) norm2: GroupNorm,
+    pub(super) conv2: Conv2d,
+    pub(super) shortcut: Option<Conv2d>,
 }
 
 impl ResidualBlock {
@@ -46,9 +46,9 @@ impl ResidualBlock {
 /// Single-head self-attention over all positions of a feature map.
 #[derive(Module, Debug)]
 pub struct SpatialAttention {
-    norm: GroupNorm,
-    qkv: Conv2d,
-    out: Conv2d,
+    pub(super) norm: GroupNorm,
+    pub(super) qkv: Conv2d,
+    pub(super) out: Conv2d,
 }
 
 impl SpatialAttention {
@@ -75,9 +75,9 @@ impl SpatialAttention {
 /// One level of the encoder or the decoder: residual blocks, maybe each followed by attention, then a change of side.
 #[derive(Module, Debug)]
 pub struct Level {
-    blocks: Vec<ResidualBlock>,
-    attentions: Vec<SpatialAttention>,
-    resample: Option<Conv2d>,
+    pub(super) blocks: Vec<ResidualBlock>,
+    pub(super) attentions: Vec<SpatialAttention>,
+    pub(super) resample: Option<Conv2d>,
 }
 
 impl Level {
@@ -95,9 +95,9 @@ impl Level {
 /// Residual block, attention, residual block at the smallest side.
 #[derive(Module, Debug)]
 pub struct Middle {
-    block1: ResidualBlock,
-    attention: Option<SpatialAttention>,
-    block2: ResidualBlock,
+    pub(super) block1: ResidualBlock,
+    pub(super) attention: Option<SpatialAttention>,
+    pub(super) block2: ResidualBlock,
 }
 
 impl Middle {
@@ -121,13 +121,13 @@ impl Middle {
 /// Picture → features.
 #[derive(Module, Debug)]
 pub struct Encoder {
-    conv_in: Conv2d,
-    levels: Vec<Level>,
-    middle: Middle,
-    norm_out: GroupNorm,
-    conv_out: Conv2d,
+    pub(super) conv_in: Conv2d,
+    pub(super) levels: Vec<Level>,
+    pub(super) middle: Middle,
+    pub(super) norm_out: GroupNorm,
+    pub(super) conv_out: Conv2d,
     #[module(skip)]
-    fold: usize,
+    pub(super) fold: usize,
 }
 
 impl Encoder {
@@ -179,14 +179,14 @@ impl Encoder {
 /// Features → picture.
 #[derive(Module, Debug)]
 pub struct Decoder {
-    conv_in: Conv2d,
-    middle: Middle,
+    pub(super) conv_in: Conv2d,
+    pub(super) middle: Middle,
     /// From the finest level to the coarsest, as the reference numbers them; run in reverse.
-    levels: Vec<Level>,
-    norm_out: GroupNorm,
-    conv_out: Conv2d,
+    pub(super) levels: Vec<Level>,
+    pub(super) norm_out: GroupNorm,
+    pub(super) conv_out: Conv2d,
     #[module(skip)]
-    fold: usize,
+    pub(super) fold: usize,
 }
 
 impl Decoder {
@@ -255,7 +255,7 @@ pub struct LinearPath {
     /// Code space → patch.
     pub out: Conv2d,
     #[module(skip)]
-    stride: usize,
+    pub(super) stride: usize,
 }
 
 impl LinearPath {

@@ -3,12 +3,15 @@
 mod autoencoder;
 mod convolution;
 mod encoding;
+mod packed;
 mod pyramid;
 mod quantizer;
 
 pub(crate) use autoencoder::ResidualBlock;
 pub use autoencoder::{Decoder, Encoder, LinearPath};
 pub use encoding::Encoding;
+pub(crate) use packed::PackedResidual;
+pub use packed::PackedTokenizer;
 pub use pyramid::TokenPyramid;
 pub(crate) use quantizer::codes_tensor;
 pub use quantizer::{Quantized, ResidualQuantizer};

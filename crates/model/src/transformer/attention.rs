@@ -40,12 +40,12 @@ impl BlockCache {
 /// Attention of a block (Eq. 9–11): a token attends to every token of its own and of all coarser scales.
 #[derive(Module, Debug)]
 pub struct Attention {
-    qkv: Linear,
-    out: Linear,
+    pub(super) qkv: Linear,
+    pub(super) out: Linear,
     /// Logarithm of the learned scale per head, `[1, heads, 1, 1]`; only with l2-normalised attention.
-    log_scale: Option<Param<Tensor<4>>>,
+    pub(super) log_scale: Option<Param<Tensor<4>>>,
     #[module(skip)]
-    heads: usize,
+    pub(super) heads: usize,
 }
 
 impl Attention {

@@ -52,17 +52,17 @@ pub(super) enum View<'a> {
 /// Adaptive norm, attention, adaptive norm, feed-forward.
 #[derive(Module, Debug)]
 pub struct Block {
-    attention: Attention,
-    up: Linear,
-    down: Linear,
+    pub(super) attention: Attention,
+    pub(super) up: Linear,
+    pub(super) down: Linear,
     /// This block's own projection of the condition (per-block norm).
-    modulation: Option<Linear>,
+    pub(super) modulation: Option<Linear>,
     /// This block's offset to the shared projection `[1, 6 · width]` (shared norm).
-    offset: Option<Param<Tensor<2>>>,
+    pub(super) offset: Option<Param<Tensor<2>>>,
     #[module(skip)]
-    activation: Activation,
+    pub(super) activation: Activation,
     #[module(skip)]
-    epsilon: f64,
+    pub(super) epsilon: f64,
     #[module(skip)]
     drop_path: f64,
 }

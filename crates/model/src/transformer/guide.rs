@@ -18,8 +18,8 @@ use super::{Moments, standardised};
 /// are then enough to learn that a street goes on where it went on next door.
 #[derive(Module, Debug)]
 pub struct Guide {
-    embed: Linear,
-    blocks: Vec<ResidualBlock>,
+    pub(super) embed: Linear,
+    pub(super) blocks: Vec<ResidualBlock>,
 }
 
 impl Guide {

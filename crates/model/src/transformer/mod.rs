@@ -10,10 +10,12 @@
 mod attention;
 mod block;
 mod guide;
+mod packed;
 
 pub use attention::{Attention, BlockCache};
 pub use block::{Block, DropPath};
 pub use guide::Guide;
+pub use packed::{PackedTransformer, Sequence, SequenceInput};
 
 use block::{View, modulate, modulation, split};
 use burn::module::{Module, Param};
@@ -176,6 +178,7 @@ impl JointTransformer {
         condition: Tensor<2>,
         mut drop_path: Option<&mut DropPath>,
     ) -> Tensor<3> {
+        assert!(!self.blocks.is_empty(), "the blocks of a packed model are run by its translator");
         let mut parts = Vec::new();
         let mut ends = Vec::new();
         for k in 0..self.scales.len() {
@@ -211,6 +214,7 @@ impl JointTransformer {
         condition: Tensor<2>,
         cache: &mut KvCache,
     ) -> Tensor<3> {
+        assert!(!self.blocks.is_empty(), "the blocks of a packed model are run by its translator");
         let k = cache.scales;
         let parts = visible.iter().enumerate().map(|(slot, &modality)| {
             let input = (k > 0).then(|| inputs[slot].clone());
