@@ -12,7 +12,7 @@ use std::sync::OnceLock;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use earthmapper_geo::Picture;
-use earthmapper_lab::data::unit::to_unit;
+use earthmapper_lab::data::to_unit;
 use earthmapper_lab::metrics::skeleton::thinned;
 use earthmapper_lab::metrics::{
     Features, NEIGHBOURS, PrecisionRecall, Statistics, frechet_distance, kernel_distance_of,

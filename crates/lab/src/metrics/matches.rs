@@ -19,9 +19,9 @@ pub struct TolerantMatches {
 impl TolerantMatches {
     /// Counts marked pixels; `near` marks all that is near a marked one.
     pub(super) fn of(prediction: &[bool], truth: &[bool], near: impl Fn(&[bool]) -> Vec<bool>) -> Self {
-        let count = |pixels: &[bool]| pixels.iter().map(|&marked| u64::from(marked)).sum();
+        let count = |pixels: &[bool]| pixels.iter().map(|&marked| u64::from(marked)).sum::<u64>();
         let both = |pixels: &[bool], near: &[bool]| {
-            pixels.iter().zip(near).map(|(&marked, &near)| u64::from(marked && near)).sum()
+            pixels.iter().zip(near).map(|(&marked, &near)| u64::from(marked && near)).sum::<u64>()
         };
         Self {
             predicted: count(prediction),

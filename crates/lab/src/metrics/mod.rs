@@ -56,7 +56,7 @@ use earthmapper_geo::picture::Picture;
 use thiserror::Error;
 
 pub use boundaries::{BOUNDARY_TOLERANCE, boundary_matches};
-pub use diversity::mean_pairwise_difference;
+pub use diversity::{mean_pairwise_difference, mean_pairwise_distance};
 pub use features::Features;
 pub use frechet::{Statistics, frechet_distance};
 pub use kernel_distance::{KernelDistance, KernelSubsets, kernel_distance, kernel_distance_of};

@@ -273,8 +273,8 @@ impl Source<'_> {
     fn row_and_column(&mut self, block: &str, name: &str) -> Result<Step, WeightsError> {
         let (row, column) = (Geometry::same(1, 3), Geometry::same(3, 1));
         Ok(Step::Branch(vec![
-            self.branch(block, 384, &[(&format!("{name}a"), 384, row)])?,
-            self.branch(block, 384, &[(&format!("{name}b"), 384, column)])?,
+            self.branch(block, 384, &[(format!("{name}a").as_str(), 384, row)])?,
+            self.branch(block, 384, &[(format!("{name}b").as_str(), 384, column)])?,
         ]))
     }
 

@@ -14,7 +14,7 @@ use rayon::prelude::*;
 use super::feature_maps::{Convolution, Geometry, MaxPool, Rounding, Step, run};
 use super::host_maps::{HostMaps, is_host};
 use super::weights::{NamedTensors, WeightsError};
-use crate::data::unit::to_unit;
+use crate::data::to_unit;
 use crate::metrics::MetricsError;
 
 const NETWORK: &str = "LPIPS";
