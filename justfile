@@ -57,7 +57,7 @@ parity DIR:
 # a package index for some gigabytes, and ten minutes), and compares with them.
 parity-metrics VENV="target/metrics-reference":
     test -x "{{VENV}}/bin/python" || python3 -m venv "{{VENV}}"
-    "{{VENV}}/bin/pip" install --quiet torch torchvision pytorch-fid torch-fidelity prdc scikit-image lpips
+    "{{VENV}}/bin/pip" install --quiet torch torchvision pytorch-fid torch-fidelity prdc scikit-image lpips opencv-contrib-python-headless
     "{{VENV}}/bin/python" tools/metrics_reference.py "{{VENV}}/reference.json"
     EARTHMAPPER_METRICS_REFERENCE="{{absolute_path(VENV)}}/reference.json" cargo test --release --workspace --test metrics_agreement -- --nocapture
 

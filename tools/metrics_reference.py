@@ -1,6 +1,7 @@
 """Computes the numbers that crates/lab/tests/metrics_agreement.rs must meet, by the field's own packages.
 
-    python -m venv scratch && scratch/bin/pip install torch torchvision pytorch-fid torch-fidelity prdc scikit-image lpips
+    python -m venv scratch && scratch/bin/pip install torch torchvision pytorch-fid torch-fidelity prdc scikit-image \
+        lpips opencv-contrib-python-headless
     scratch/bin/python tools/metrics_reference.py crates/lab/tests/metrics_reference.json
 
 Networks have random weights that both languages make out of names (tools/seeded.py): nothing is downloaded.
@@ -13,6 +14,7 @@ import sys
 import tempfile
 from importlib.metadata import version
 
+import cv2
 import lpips
 import numpy as np
 import prdc
@@ -21,7 +23,6 @@ import torch
 import torchvision
 from pytorch_fid.fid_score import calculate_frechet_distance
 from skimage.metrics import mean_squared_error, peak_signal_noise_ratio, structural_similarity
-from skimage.morphology import skeletonize
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 from torch_fidelity.metric_kid import kid_features_to_metric
 
@@ -144,8 +145,10 @@ def lpips_numbers():
 
 
 def skeleton_numbers(width=96, height=64):
-    rows = skeletonize(seeded.mask(width, height))
-    return {"size": [width, height], "rows": ["".join(".#"[int(v)] for v in row) for row in rows]}
+    # OpenCV leaves the pixels at the rim alone, so there is a rim more.
+    mask = np.pad(seeded.mask(width, height), 2).astype(np.uint8) * 255
+    rows = cv2.ximgproc.thinning(mask, thinningType=cv2.ximgproc.THINNING_GUOHALL)[2:-2, 2:-2]
+    return {"size": [width, height], "rows": ["".join(".#"[int(v > 0)] for v in row) for row in rows]}
 
 
 def main(path):
@@ -157,7 +160,10 @@ def main(path):
         numbers = {
             "versions": {
                 name: version(name)
-                for name in ("torch", "pytorch-fid", "torch-fidelity", "prdc", "scikit-image", "lpips")
+                for name in (
+                    "torch", "pytorch-fid", "torch-fidelity", "prdc", "scikit-image", "lpips",
+                    "opencv-contrib-python-headless",
+                )
             },
             "inception": inception_numbers(folder),
             "synthetic": {**SYNTHETIC, **set_numbers(*synthetic, subset_size=50)},

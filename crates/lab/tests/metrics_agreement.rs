@@ -1,7 +1,7 @@
 //! The metrics against the field's own packages, on the same pictures and the same networks.
 //!
-//! `metrics_reference.json` was computed by `tools/metrics_reference.py` (pytorch-fid, torch-fidelity, prdc, scikit-image
-//! and lpips). Networks have their full size and random weights, which both languages make out of names; see
+//! `metrics_reference.json` was computed by `tools/metrics_reference.py` (pytorch-fid, torch-fidelity, prdc, scikit-image,
+//! lpips and OpenCV). Networks have their full size and random weights, which both languages make out of names; see
 //! `seeded/mod.rs`. `$EARTHMAPPER_METRICS_REFERENCE` may name a file that was computed anew. 48 pictures pass through Inception twice, which takes half a minute of two cores.
 
 mod seeded;
@@ -210,7 +210,7 @@ fn lpips_agrees_with_the_lpips_package_on_all_backbones() {
 }
 
 #[test]
-fn skeletons_are_those_of_scikit_image() {
+fn skeletons_are_those_of_opencv() {
     let SkeletonNumbers { size, rows } = &reference().skeleton;
     let found = thinned(seeded::mask(size.0, size.1), *size);
     for (y, (found, expected)) in found.chunks(size.0).zip(rows).enumerate() {
