@@ -6,6 +6,8 @@
 //! cargo bench --workspace --bench metrics -- inception   # one of them
 //! ```
 
+#![allow(missing_docs, reason = "the macros of criterion make functions without any")]
+
 #[path = "../tests/seeded/mod.rs"]
 mod seeded;
 

@@ -15,8 +15,9 @@ use earthmapper_geo::Picture;
 use earthmapper_lab::data::to_unit;
 use earthmapper_lab::metrics::skeleton::thinned;
 use earthmapper_lab::metrics::{
-    Features, NEIGHBOURS, PrecisionRecall, Statistics, frechet_distance, kernel_distance_of,
-    peak_signal_to_noise_ratio, precision_recall, root_mean_square_error, structural_similarity,
+    Features, MetricsError, NEIGHBOURS, PrecisionRecall, Statistics, frechet_distance, kernel_distance_of,
+    mean_pairwise_distance, peak_signal_to_noise_ratio, precision_recall, root_mean_square_error,
+    structural_similarity,
 };
 use earthmapper_lab::nets::{INCEPTION_FEATURES, Inception, InceptionInput, Lpips, WeightsError};
 use seeded::{Kind, SIZE};
@@ -207,6 +208,25 @@ fn lpips_agrees_with_the_lpips_package_on_all_backbones() {
             assert_near(&format!("LPIPS {name}, tensors"), f64::from(device), *expected, OF_PICTURES);
         }
     }
+}
+
+#[test]
+fn lpips_of_samples_and_of_pictures_that_do_not_fit() {
+    let shapes = &reference().lpips["alex"].shapes;
+    let network = Lpips::from_weights(seeded::network(shapes), None, &Device::flex()).unwrap();
+    let samples = seeded::pictures(Kind::Made, 3, SIZE);
+    let [first, second, third] = [(0, 1), (0, 2), (1, 2)]
+        .map(|(left, right)| network.distances(&samples[left..=left], &samples[right..=right]).unwrap()[0]);
+    let found = mean_pairwise_distance(&samples, &network).unwrap();
+    assert!((found - (first + second + third) / 3.0).abs() < 1e-9);
+    assert_eq!(network.distances(&samples, &samples), Ok(vec![0.0; 3]));
+
+    let error = MetricsError::CountMismatch { left: 3, right: 2 };
+    assert_eq!(network.distances(&samples, &samples[1..]), Err(error));
+    let small = [Picture::filled(40, 31, [0; 3])];
+    let error = MetricsError::TooSmall { size: (40, 31), needed: 32 };
+    assert_eq!(network.distances(&small, &small), Err(error));
+    assert!(network.distances(&small, &samples[..1]).is_err());
 }
 
 #[test]

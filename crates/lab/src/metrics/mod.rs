@@ -7,8 +7,8 @@
 //! | [`roads`] | are roads where roads are, give or take two pixels? precision, recall, F1 |
 //! | [`skeleton`] | is the network of roads complete and correct, whatever their width? |
 //! | [`boundaries`] | are outlines of classes where they are, give or take two pixels? boundary F1 |
-//! | [`matches`] | the counts behind the three above |
-//! | [`frechet`], [`kernel_distance`] | are made pictures distributed like real ones? FID, KID |
+//! | [`matches`](mod@matches) | the counts behind the three above |
+//! | [`frechet`], [`kernel_distance`](mod@kernel_distance) | are made pictures distributed like real ones? FID, KID |
 //! | [`precision_recall`](mod@precision_recall) | are made pictures like real ones, and the other way round? |
 //! | [`seams`] | does one see where windows were joined? |
 //! | [`diversity`] | how different are several samples of one input? |

@@ -134,15 +134,14 @@ mod tests {
                 (100..225).contains(&square)
             })
             .collect();
-        for (name, pixels) in [("cross", cross), ("ring", ring)] {
+        for (name, pixels) in [("cross", &cross), ("ring", &ring)] {
             let found = thinned(pixels.clone(), (41, 41));
-            assert!(count(&found) < count(&pixels) / 3, "{name}");
+            assert!(count(&found) < count(pixels) / 3, "{name}");
             assert_eq!(parts(&found, 41), 1, "{name}");
-            // What is enclosed stays enclosed: the background has as many parts as before.
-            let background =
-                |pixels: &[bool]| -> Vec<bool> { pixels.iter().map(|&marked| !marked).collect() };
-            assert_eq!(cross_parts(&background(&found), 41), cross_parts(&background(&pixels), 41), "{name}");
         }
+        // What a ring encloses stays enclosed.
+        let background: Vec<bool> = thinned(ring, (41, 41)).iter().map(|&marked| !marked).collect();
+        assert_eq!(cross_parts(&background, 41), 2);
     }
 
     #[test]

@@ -162,7 +162,7 @@ pub(super) trait FeatureMaps: Clone {
 #[derive(Clone, Debug)]
 pub(super) enum Step {
     /// Convolution, bias and ReLU.
-    Convolve(Convolution),
+    Convolve(Box<Convolution>),
     /// Maximum of each window.
     MaxPool(MaxPool),
     /// Mean of each pixel's neighbours.

@@ -188,7 +188,8 @@ mod tests {
     fn convolution(inputs: usize, outputs: usize, geometry: Geometry) -> Step {
         let count = inputs * outputs * geometry.kernel[0] * geometry.kernel[1];
         let (weight, bias) = (numbers(count, 2), numbers(outputs, 3));
-        Step::Convolve(Convolution::new(weight, [outputs, inputs], bias, geometry, &Device::flex()))
+        let device = Device::flex();
+        Step::Convolve(Box::new(Convolution::new(weight, [outputs, inputs], bias, geometry, &device)))
     }
 
     #[test]

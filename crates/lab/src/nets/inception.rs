@@ -323,6 +323,7 @@ impl Source<'_> {
             kernels.iter_mut().for_each(|value| *value = (f64::from(*value) * gain) as f32);
             bias[output] = (f64::from(bias[output]) - gain * f64::from(mean[output])) as f32;
         }
-        Ok(Step::Convolve(Convolution::new(weight, [outputs, inputs], bias, geometry, self.device)))
+        let convolution = Convolution::new(weight, [outputs, inputs], bias, geometry, self.device);
+        Ok(Step::Convolve(Box::new(convolution)))
     }
 }

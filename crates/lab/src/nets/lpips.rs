@@ -341,7 +341,7 @@ fn take_layer(
         Layer::Convolution(number, geometry) => {
             let convolution = take(number.to_string(), channels, geometry)?;
             let channels = convolution.outputs();
-            steps.push(Step::Convolve(convolution));
+            steps.push(Step::Convolve(Box::new(convolution)));
             channels
         }
         Layer::Fire(number) => {
@@ -353,8 +353,10 @@ fn take_layer(
                 .into_iter()
                 .collect::<Result<Vec<_>, _>>()?;
             let channels = expand.iter().map(Convolution::outputs).sum();
-            steps.push(Step::Convolve(squeeze));
-            steps.push(Step::Branch(expand.into_iter().map(|conv| vec![Step::Convolve(conv)]).collect()));
+            steps.push(Step::Convolve(Box::new(squeeze)));
+            steps.push(Step::Branch(
+                expand.into_iter().map(|conv| vec![Step::Convolve(Box::new(conv))]).collect(),
+            ));
             channels
         }
     })
