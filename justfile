@@ -67,6 +67,14 @@ doctor DEVICE="cpu":
 parity DIR:
     EARTHMAPPER_PARITY="{{absolute_path(DIR)}}" cargo test --release --workspace --test parity --test nets -- --nocapture
 
+# Computes the metrics' reference numbers anew with the field's Python packages, in an environment in the folder VENV (needs
+# a package index for some gigabytes, and ten minutes), and compares with them.
+parity-metrics VENV="target/metrics-reference":
+    test -x "{{VENV}}/bin/python" || python3 -m venv "{{VENV}}"
+    "{{VENV}}/bin/pip" install --quiet torch torchvision pytorch-fid torch-fidelity prdc scikit-image lpips opencv-contrib-python-headless
+    "{{VENV}}/bin/python" tools/metrics_reference.py "{{VENV}}/reference.json"
+    EARTHMAPPER_METRICS_REFERENCE="{{absolute_path(VENV)}}/reference.json" cargo test --release --workspace --test metrics_agreement -- --nocapture
+
 # Checks licences and advisories (needs cargo-deny).
 deny:
     cargo deny check

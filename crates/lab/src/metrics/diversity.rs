@@ -3,6 +3,7 @@
 use earthmapper_geo::picture::Picture;
 
 use super::{MetricsError, root_mean_square_error};
+use crate::nets::Lpips;
 
 /// Mean root mean square error over all pairs of samples, in [0, 1]; 0 means that all samples are the same picture.
 ///
@@ -10,17 +11,33 @@ use super::{MetricsError, root_mean_square_error};
 ///
 /// [`MetricsError::TooFewPictures`] for fewer than two samples, [`MetricsError::SizeMismatch`] when they differ in size.
 pub fn mean_pairwise_difference(samples: &[Picture]) -> Result<f64, MetricsError> {
+    let pairs = pairs(samples)?;
+    let mut sum = 0.0;
+    for (left, right) in &pairs {
+        sum += root_mean_square_error(left, right)?;
+    }
+    Ok(sum / pairs.len() as f64)
+}
+
+/// Mean perceptual distance (LPIPS) over all pairs of samples; 0 means that all samples are the same picture.
+///
+/// # Errors
+///
+/// As [`mean_pairwise_difference`], and [`MetricsError::TooSmall`].
+pub fn mean_pairwise_distance(samples: &[Picture], network: &Lpips) -> Result<f64, MetricsError> {
+    let (left, right): (Vec<_>, Vec<_>) =
+        pairs(samples)?.into_iter().map(|(left, right)| (left.clone(), right.clone())).unzip();
+    let distances = network.distances(&left, &right)?;
+    Ok(distances.iter().sum::<f64>() / distances.len() as f64)
+}
+
+/// All pairs of two different samples.
+fn pairs(samples: &[Picture]) -> Result<Vec<(&Picture, &Picture)>, MetricsError> {
     if samples.len() < 2 {
         return Err(MetricsError::TooFewPictures { found: samples.len(), needed: 2 });
     }
-    let mut sum = 0.0;
-    for (index, left) in samples.iter().enumerate() {
-        for right in &samples[index + 1..] {
-            sum += root_mean_square_error(left, right)?;
-        }
-    }
-    let pairs = samples.len() * (samples.len() - 1) / 2;
-    Ok(sum / pairs as f64)
+    let with_later = |(index, left)| samples[index + 1..].iter().map(move |right| (left, right));
+    Ok(samples.iter().enumerate().flat_map(with_later).collect())
 }
 
 #[cfg(test)]

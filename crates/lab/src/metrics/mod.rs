@@ -5,6 +5,11 @@
 //! | [`pixels`] | how close are the pixels? RMSE, PSNR, SSIM |
 //! | [`map_classes`] | is water where water is? palette, class of each pixel, intersection over union |
 //! | [`roads`] | are roads where roads are, give or take two pixels? precision, recall, F1 |
+//! | [`skeleton`] | is the network of roads complete and correct, whatever their width? |
+//! | [`boundaries`] | are outlines of classes where they are, give or take two pixels? boundary F1 |
+//! | [`matches`](mod@matches) | the counts behind the three above |
+//! | [`frechet`], [`kernel_distance`](mod@kernel_distance) | are made pictures distributed like real ones? FID, KID |
+//! | [`precision_recall`](mod@precision_recall) | are made pictures like real ones, and the other way round? |
 //! | [`seams`] | does one see where windows were joined? |
 //! | [`diversity`] | how different are several samples of one input? |
 //! | [`summary`] | all of it over a whole set, as a table and as JSON, beside a blank map |
@@ -30,11 +35,18 @@
 //! # Ok::<(), earthmapper_lab::metrics::MetricsError>(())
 //! ```
 
+pub mod boundaries;
 pub mod diversity;
+pub mod features;
+pub mod frechet;
+pub mod kernel_distance;
 pub mod map_classes;
+pub mod matches;
 pub mod pixels;
+pub mod precision_recall;
 pub mod roads;
 pub mod seams;
+pub mod skeleton;
 pub mod summary;
 
 #[cfg(test)]
@@ -43,11 +55,18 @@ mod new_york_tests;
 use earthmapper_geo::picture::Picture;
 use thiserror::Error;
 
-pub use diversity::mean_pairwise_difference;
+pub use boundaries::{BOUNDARY_TOLERANCE, boundary_matches};
+pub use diversity::{mean_pairwise_difference, mean_pairwise_distance};
+pub use features::Features;
+pub use frechet::{Statistics, frechet_distance};
+pub use kernel_distance::{KernelDistance, KernelSubsets, kernel_distance, kernel_distance_of};
 pub use map_classes::{ClassMap, Confusion, MapClass, Palette};
+pub use matches::TolerantMatches;
 pub use pixels::{peak_signal_to_noise_ratio, root_mean_square_error, structural_similarity};
+pub use precision_recall::{NEIGHBOURS, PrecisionRecall, precision_recall};
 pub use roads::{ROAD_TOLERANCE, RoadMatches};
 pub use seams::seam_ratio;
+pub use skeleton::{SKELETON_TOLERANCE, road_skeleton_matches};
 pub use summary::{
     ClassSummary, MapScores, MapSummary, Mean, PictureScores, RoadSummary, blank_map, bootstrap_interval,
     comparison_table, median_colour,
@@ -73,6 +92,33 @@ pub enum MetricsError {
         /// Pictures that the measure needs.
         needed: usize,
     },
+    /// Pictures that are compared one by one, in lists of different lengths.
+    #[error("cannot compare {left} pictures one by one with {right}")]
+    CountMismatch {
+        /// Pictures in the first list.
+        left: usize,
+        /// Pictures in the second list.
+        right: usize,
+    },
+    /// A picture leaves nothing at the last depth of a network.
+    #[error("a picture of {} × {} pixels is too small for the network, sides of at least {needed} are needed", .size.0, .size.1)]
+    TooSmall {
+        /// Width and height of the picture, in pixels.
+        size: (u32, u32),
+        /// The smallest side, in pixels.
+        needed: u32,
+    },
+    /// Sets of features that come from different networks.
+    #[error("cannot compare sets of {left} and {right} features; take both from one network")]
+    FeatureMismatch {
+        /// Features of a picture of the first set.
+        left: usize,
+        /// Features of a picture of the second set.
+        right: usize,
+    },
+    /// Features that are infinite or no numbers.
+    #[error("features that are not finite numbers cannot be compared; check the weights of the network")]
+    NotFinite,
     /// A palette without classes, with more than 255 of them, or with a class that has no colour or a second
     /// class's name.
     #[error("not a palette: {0}")]
@@ -83,7 +129,7 @@ pub enum MetricsError {
 }
 
 /// Checks that two pictures have the same size.
-fn check_sizes(left: &Picture, right: &Picture) -> Result<(), MetricsError> {
+pub(crate) fn check_sizes(left: &Picture, right: &Picture) -> Result<(), MetricsError> {
     let (left, right) = ((left.width(), left.height()), (right.width(), right.height()));
     if left == right { Ok(()) } else { Err(MetricsError::SizeMismatch { left, right }) }
 }

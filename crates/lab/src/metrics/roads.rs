@@ -4,26 +4,13 @@
 //! differently) loses half its intersection over union though any reader would call it right. Here a predicted road
 //! pixel is right when a true one lies within [`ROAD_TOLERANCE`], and a true one is found when a predicted one does.
 
-use serde::{Deserialize, Serialize};
-
-use super::{ClassMap, MetricsError, Palette};
+use super::{ClassMap, MetricsError, Palette, TolerantMatches};
 
 /// How far a road may be off, in pixels, counted along the worse of the two axes (a square of 5 × 5 pixels).
 pub const ROAD_TOLERANCE: usize = 2;
 
-/// Counts of road pixels, of one picture or of many added up.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct RoadMatches {
-    /// Road pixels of the predictions.
-    pub predicted: u64,
-    /// Those of them that have a true road pixel within the tolerance.
-    pub predicted_near_truth: u64,
-    /// Road pixels of the truths.
-    pub truth: u64,
-    /// Those of them that have a predicted road pixel within the tolerance.
-    pub truth_near_prediction: u64,
-}
+/// Road pixels within a tolerance: precision, recall and F1.
+pub type RoadMatches = TolerantMatches;
 
 impl RoadMatches {
     /// Compares the pixels of all road classes together: a highway drawn as a road is still a road.
@@ -39,56 +26,15 @@ impl RoadMatches {
     ) -> Result<Self, MetricsError> {
         prediction.check_size(truth)?;
         let size = (truth.width() as usize, truth.height() as usize);
-        let roads = |map: &ClassMap| -> Vec<bool> {
-            map.classes().iter().map(|&class| palette.classes()[usize::from(class)].is_road).collect()
-        };
-        let (prediction, truth) = (roads(prediction), roads(truth));
-        let near_prediction = dilated(&prediction, size, tolerance);
-        let near_truth = dilated(&truth, size, tolerance);
-        Ok(Self {
-            predicted: count(prediction.iter().copied()),
-            predicted_near_truth: count(
-                prediction.iter().zip(&near_truth).map(|(&road, &near)| road && near),
-            ),
-            truth: count(truth.iter().copied()),
-            truth_near_prediction: count(
-                truth.iter().zip(&near_prediction).map(|(&road, &near)| road && near),
-            ),
-        })
-    }
-
-    /// Adds the counts of other pictures.
-    pub fn add(&mut self, other: &Self) {
-        self.predicted += other.predicted;
-        self.predicted_near_truth += other.predicted_near_truth;
-        self.truth += other.truth;
-        self.truth_near_prediction += other.truth_near_prediction;
-    }
-
-    /// Share of the predicted road pixels that are right, in [0, 1]; none without predicted roads.
-    pub fn precision(&self) -> Option<f64> {
-        (self.predicted > 0).then(|| self.predicted_near_truth as f64 / self.predicted as f64)
-    }
-
-    /// Share of the true road pixels that are found, in [0, 1]; none without true roads.
-    pub fn recall(&self) -> Option<f64> {
-        (self.truth > 0).then(|| self.truth_near_prediction as f64 / self.truth as f64)
-    }
-
-    /// Harmonic mean of precision and recall, in [0, 1]: 0 when only one side has roads, none when neither has.
-    pub fn f1(&self) -> Option<f64> {
-        match (self.precision(), self.recall()) {
-            (None, None) => None,
-            (Some(precision), Some(recall)) if precision + recall > 0.0 => {
-                Some(2.0 * precision * recall / (precision + recall))
-            }
-            _ => Some(0.0),
-        }
+        let (prediction, truth) = (road_pixels(palette, prediction), road_pixels(palette, truth));
+        let near = |pixels: &[bool]| dilated(pixels, size, tolerance);
+        Ok(Self::of(&prediction, &truth, near))
     }
 }
 
-fn count(pixels: impl Iterator<Item = bool>) -> u64 {
-    pixels.map(u64::from).sum()
+/// Which pixels belong to any road class.
+pub(super) fn road_pixels(palette: &Palette, map: &ClassMap) -> Vec<bool> {
+    map.classes().iter().map(|&class| palette.classes()[usize::from(class)].is_road).collect()
 }
 
 /// True where `pixels` holds a true one within `tolerance` along both axes.
