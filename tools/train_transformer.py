@@ -474,6 +474,7 @@ def main():
     parser.add_argument("out")
     parser.add_argument("--minutes", type=float, default=8)
     parser.add_argument("--check", metavar="MODEL")
+    parser.add_argument("--tokenizer", metavar="FOLDER", help="of a model, instead of the configuration's")
     parser.add_argument("--jitter", type=float, default=0.0)
     parser.add_argument("--turn", type=float, default=0.0)
     parser.add_argument("--keep-every", type=float, default=60, metavar="SECONDS")
@@ -485,7 +486,7 @@ def main():
     np.random.seed(config["seed"])
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     torch.backends.cudnn.benchmark = True
-    tokenizer = Tokenizer(config["tokenizer"], device)
+    tokenizer = Tokenizer(args.tokenizer or config["tokenizer"], device)
     teacher = Teacher(config, tokenizer, device)
     side = tokenizer.config["picture_side"]
     model = Transformer(config["transformer"], tokenizer).to(device)
@@ -501,7 +502,7 @@ def main():
         words = torch.cat([x.flatten(0, 1) for f in features for x in tokenizer.encode(f, 0, None)[1]])
         model.standardise(words, [f.permute(0, 2, 3, 1).flatten(0, 2) for f in features])
         model.start_head_from(tokenizer.codebook)
-    optimiser, settings = None, config["optimiser"]
+    settings = config["optimiser"]
     matrices = [p for n, p in model.named_parameters() if n.endswith("weight") and sum(s > 1 for s in p.shape) > 1]
     others = [p for n, p in model.named_parameters() if not any(p is m for m in matrices)]
     groups = [{"params": matrices, "weight_decay": settings["weight_decay"]}, {"params": others, "weight_decay": 0.0}]
