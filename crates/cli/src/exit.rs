@@ -12,6 +12,7 @@ use earthmapper_geo::store::StoreError;
 use earthmapper_geo::{PairError, PictureError, PlaceError, TileError, WriteError};
 use earthmapper_lab::evaluate::EvaluateError;
 use earthmapper_lab::import::ImportError;
+use earthmapper_lab::nets::WeightsError;
 use earthmapper_lab::run::RunError;
 use earthmapper_lab::session::TrainError;
 
@@ -105,6 +106,7 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<i32> {
         || cause.is::<BadInput>()
         || cause.is::<PlaceError>()
         || cause.is::<ImportError>()
+        || cause.is::<WeightsError>()
     {
         return Some(BAD_INPUT);
     }

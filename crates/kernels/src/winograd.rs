@@ -307,17 +307,13 @@ fn transform_output<const N: usize, const M: usize>(
         let (top, left) = (tile / across * M, tile % across * M);
         for channel in (0..channels).step_by(LANES) {
             let bias = Lanes::load(bias, channel);
-            let mut half = [[Lanes::ZERO; N]; M];
-            for j in 0..N {
-                let mut column = [Lanes::ZERO; N];
-                for (i, value) in column.iter_mut().enumerate() {
-                    *value = Lanes::load(products, ((i * N + j) * count + tile) * channels + channel);
-                }
-                let column = after(column);
-                for i in 0..M {
-                    half[i][j] = column[i];
-                }
-            }
+            // By columns first, then by rows of what they give.
+            let columns: [[Lanes; M]; N] = std::array::from_fn(|j| {
+                after(std::array::from_fn(|i| {
+                    Lanes::load(products, ((i * N + j) * count + tile) * channels + channel)
+                }))
+            });
+            let half: [[Lanes; N]; M] = std::array::from_fn(|i| std::array::from_fn(|j| columns[j][i]));
             for (i, row) in half.into_iter().enumerate().take(height - top.min(height)) {
                 for (j, value) in after(row).into_iter().enumerate().take(width - left.min(width)) {
                     (value + bias).store(out, ((top + i) * width + left + j) * channels + channel);

@@ -37,7 +37,8 @@ fn main() {
         let all = !arguments.iter().any(|argument| group.contains(&argument.as_str()));
         all || arguments.iter().any(|argument| argument == name)
     };
-    let models: [(&str, fn(&Device) -> EarthMapper, usize); 2] = [("mini", mini, 9), ("d16", d16, 3)];
+    type Make = fn(&Device) -> EarthMapper;
+    let models: [(&str, Make, usize); 2] = [("mini", mini, 9), ("d16", d16, 3)];
     for (name, make, usual) in models {
         if !wanted(name, &["mini", "d16"]) {
             continue;

@@ -33,7 +33,7 @@ pub(crate) struct Streams<'a> {
 }
 
 enum Kind<'a> {
-    Modules(Modules<'a>),
+    Modules(Box<Modules<'a>>),
     Packed(Packed<'a>),
 }
 
@@ -79,7 +79,7 @@ impl<'a> Streams<'a> {
                 let sequences = transformer.begin(&visible, &conditions);
                 Kind::Packed(Packed { transformer, guide, sequences, normed: Vec::new() })
             }
-            None => Kind::Modules(Modules {
+            None => Kind::Modules(Box::new(Modules {
                 transformer,
                 guide: transformer.guide(&plan.guides),
                 here,
@@ -87,7 +87,7 @@ impl<'a> Streams<'a> {
                 cache: transformer.cache(),
                 free_cache: transformer.cache(),
                 normed: Vec::new(),
-            }),
+            })),
         };
         Self { plan, scale: 0, kind }
     }

@@ -1,6 +1,7 @@
 //! `evaluate`: measure a model on pairs, or pictures made elsewhere, or search a model's options of generation.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Result;
 use clap::builder::BoolishValueParser;
@@ -10,11 +11,13 @@ use earthmapper_geo::files::{atomic_write, check_output};
 use earthmapper_geo::pairs::{PairFolder, PairOrder, PairSelection, PairSource};
 use earthmapper_lab::evaluate::card::{CardFacts, describe_data, model_card};
 use earthmapper_lab::evaluate::grid::{Grid, search};
+use earthmapper_lab::evaluate::networks::{InceptionMetrics, LpipsMetric};
 use earthmapper_lab::evaluate::report::{FILES, sheets::file_names};
 use earthmapper_lab::evaluate::{
     Directions, EvaluateError, EvaluateOptions, Evaluated, evaluate, evaluate_given, weights_digest,
 };
 use earthmapper_lab::metrics::Palette;
+use earthmapper_lab::nets::{Inception, Lpips};
 
 use crate::exit::{BadInput, Usage};
 use crate::settings::{GenerationArgs, ModelArgs, Output, PlaceArgs, interrupt, usable_place};
@@ -63,6 +66,12 @@ pub struct Args {
     /// Measure the pictures in this folder, called like the pairs, instead of a model.
     #[arg(long, value_name = "DIR", requires = "to", conflicts_with_all = ["grid", "from_run"], env = "EARTHMAPPER_PREDICTIONS")]
     predictions: Option<PathBuf>,
+    /// Weights of Inception-v3 under pytorch-fid's names (.pth or .safetensors), for FID, KID, precision and recall.
+    #[arg(long, value_name = "FILE", env = "EARTHMAPPER_INCEPTION")]
+    inception: Option<PathBuf>,
+    /// Weights for LPIPS: a classifier of torchvision's (AlexNet, VGG-16 or SqueezeNet 1.1) and, behind a comma, the heads; or one file that holds both. May be given once for each classifier.
+    #[arg(long, value_name = "FILE[,HEADS]", env = "EARTHMAPPER_LPIPS")]
+    lpips: Vec<String>,
     /// Pictures at once.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=4096), env = "EARTHMAPPER_BATCH_SIZE")]
     batch_size: u32,
@@ -104,6 +113,16 @@ pub fn run(args: Args, output: &Output) -> Result<()> {
     }
     options.training = args.training.as_ref().map(|folder| training(&args, folder)).transpose()?;
     options.batch_size = args.batch_size as usize;
+    let device = args.model.device()?;
+    if let Some(path) = &args.inception {
+        let network = Inception::load(path, &device)?;
+        options.set_metrics = vec![Arc::new(InceptionMetrics::new(Some(network)))];
+    }
+    let lpips = args.lpips.iter().map(|files| match files.split_once(',') {
+        Some((classifier, heads)) => Lpips::load(classifier, Some(Path::new(heads)), &device),
+        None => Lpips::load(files, None, &device),
+    });
+    options.picture_metrics = LpipsMetric::all(lpips.collect::<Result<_, _>>()?);
     if let Some(folder) = &args.predictions {
         return run_given(&args, folder, &pairs, &options, output);
     }

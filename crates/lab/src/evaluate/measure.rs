@@ -12,8 +12,9 @@ use super::evaluation::Candidate;
 use super::score::{Better, Metric, Score};
 use super::{EvaluateError, EvaluateOptions};
 use crate::metrics::{
-    ClassMap, Confusion, MetricsError, Palette, ROAD_TOLERANCE, RoadMatches, blank_map,
-    mean_pairwise_difference, peak_signal_to_noise_ratio, root_mean_square_error, structural_similarity,
+    BOUNDARY_TOLERANCE, ClassMap, Confusion, MetricsError, Palette, ROAD_TOLERANCE, RoadMatches,
+    SKELETON_TOLERANCE, blank_map, boundary_matches, mean_pairwise_difference, peak_signal_to_noise_ratio,
+    road_skeleton_matches, root_mean_square_error, structural_similarity,
 };
 use crate::progress::{Interrupt, Progress, ProgressMode};
 
@@ -163,6 +164,7 @@ pub fn measure(
         let counts = Confusion::between(palette, &made, &truth)?;
         scores.extend(overlaps(palette, &counts));
         scores.extend(roads(palette, &made, &truth)?);
+        scores.extend(boundaries(palette, &made, &truth)?);
         confusion = Some(counts);
     }
     let detail = Metric::new("detail", Better::Neither);
@@ -204,6 +206,23 @@ fn roads(palette: &Palette, made: &ClassMap, truth: &ClassMap) -> Result<Vec<Sco
         Score::ratio(higher("recall"), matches.truth_near_prediction as f64, matches.truth as f64),
         Score::harmonic_mean(higher("F1"), &matches),
     ])
+}
+
+/// Boundary F1 of each class, and how complete and correct the skeleton of the roads is.
+fn boundaries(palette: &Palette, made: &ClassMap, truth: &ClassMap) -> Result<Vec<Score>, MetricsError> {
+    let higher = |name: String| Metric::new(name, Better::Higher);
+    let mut scores = Vec::new();
+    for (index, class) in palette.classes().iter().enumerate() {
+        let matches = boundary_matches(made, truth, index, BOUNDARY_TOLERANCE)?;
+        let name = format!("boundary F1 {}, {BOUNDARY_TOLERANCE} px", class.name);
+        scores.push(Score::harmonic_mean(higher(name), &matches));
+    }
+    let roads = road_skeleton_matches(palette, made, truth, SKELETON_TOLERANCE)?;
+    let name = |what: &str| format!("road {what}, {SKELETON_TOLERANCE} px");
+    let (found, right) = (roads.truth_near_prediction as f64, roads.predicted_near_truth as f64);
+    scores.push(Score::ratio(higher(name("completeness")), found, roads.truth as f64));
+    scores.push(Score::ratio(higher(name("correctness")), right, roads.predicted as f64));
+    Ok(scores)
 }
 
 /// The sum of absolute differences between neighbours. Its ratio to that of the truth tells a blurred picture, which pixel

@@ -7,6 +7,7 @@
 //! | [`given`] | instead of stage one: pictures made elsewhere |
 //! | [`measure`](mod@measure), [`baselines`] | stage two: scores of each picture, of the model's and of what it must beat |
 //! | [`sockets`] | metrics of whole sets and of networks |
+//! | [`networks`] | [`networks::InceptionMetrics`] (FID, KID, precision, recall) and [`networks::LpipsMetric`] |
 //! | [`score`] | from sums of pictures to numbers of sets, with bootstrap intervals |
 //! | [`evaluation`] | the numbers, as JSON |
 //! | [`report`] | stage three: tables, contact sheets, plots, one page of HTML |
@@ -25,6 +26,7 @@ pub mod evaluation;
 pub mod given;
 pub mod grid;
 pub mod measure;
+pub mod networks;
 mod predict;
 mod predictions;
 pub mod report;

@@ -18,6 +18,7 @@ use super::EvaluateError;
 use super::bench::{of_modality, square};
 use super::evaluation::{Candidate, NotComputed, Row};
 use super::measure::{Measured, Setting};
+use super::networks::{InceptionMetrics, LpipsMetric};
 use super::score::{Better, Metric, Number, Score};
 use crate::progress::Interrupt;
 
@@ -72,12 +73,12 @@ pub trait PictureMetric: Debug + Send + Sync {
 
 /// The metrics of sets that an evaluation computes unless told otherwise.
 pub fn set_metrics() -> Vec<Arc<dyn SetMetric>> {
-    Vec::new()
+    vec![Arc::new(InceptionMetrics::default())]
 }
 
 /// The metrics of pictures by networks that an evaluation computes unless told otherwise.
 pub fn picture_metrics() -> Vec<Arc<dyn PictureMetric>> {
-    Vec::new()
+    LpipsMetric::all(Vec::new())
 }
 
 /// Adds the networks' scores of every picture. Returns what could not be computed.
