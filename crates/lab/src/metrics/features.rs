@@ -16,7 +16,11 @@ impl Features {
     ///
     /// When `width` is zero or the values do not make whole rows.
     pub fn new(width: usize, values: Vec<f32>) -> Self {
-        assert!(width > 0 && values.len() % width == 0, "{} values in rows of {width}", values.len());
+        assert!(
+            width > 0 && values.len().is_multiple_of(width),
+            "{} values in rows of {width}",
+            values.len()
+        );
         Self { width, values }
     }
 

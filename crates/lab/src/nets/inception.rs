@@ -162,18 +162,19 @@ impl Source<'_> {
     fn network(&mut self) -> Result<Vec<Step>, WeightsError> {
         let (one, three) = (Geometry::plain(1, 1), Geometry::plain(3, 3));
         let half = Step::MaxPool(MaxPool::new(3, 2));
-        let mut steps = Vec::new();
-        steps.push(self.convolution("Conv2d_1a_3x3", [3, 32], three.with_stride(2))?);
-        steps.push(self.convolution("Conv2d_2a_3x3", [32, 32], three)?);
-        steps.push(self.convolution("Conv2d_2b_3x3", [32, 64], Geometry::same(3, 3))?);
-        steps.push(half.clone());
-        steps.push(self.convolution("Conv2d_3b_1x1", [64, 80], one)?);
-        steps.push(self.convolution("Conv2d_4a_3x3", [80, 192], three)?);
-        steps.push(half);
-        steps.push(self.block_35("Mixed_5b", 192, 32)?);
-        steps.push(self.block_35("Mixed_5c", 256, 64)?);
-        steps.push(self.block_35("Mixed_5d", 288, 64)?);
-        steps.push(self.reduction_17("Mixed_6a")?);
+        let mut steps = vec![
+            self.convolution("Conv2d_1a_3x3", [3, 32], three.with_stride(2))?,
+            self.convolution("Conv2d_2a_3x3", [32, 32], three)?,
+            self.convolution("Conv2d_2b_3x3", [32, 64], Geometry::same(3, 3))?,
+            half.clone(),
+            self.convolution("Conv2d_3b_1x1", [64, 80], one)?,
+            self.convolution("Conv2d_4a_3x3", [80, 192], three)?,
+            half,
+            self.block_35("Mixed_5b", 192, 32)?,
+            self.block_35("Mixed_5c", 256, 64)?,
+            self.block_35("Mixed_5d", 288, 64)?,
+            self.reduction_17("Mixed_6a")?,
+        ];
         for (name, width) in [("Mixed_6b", 128), ("Mixed_6c", 160), ("Mixed_6d", 160), ("Mixed_6e", 192)] {
             steps.push(self.block_17(name, width)?);
         }

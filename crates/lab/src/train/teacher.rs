@@ -233,7 +233,7 @@ impl Teacher<'_> {
             .iter()
             .map(|&modality| {
                 let features = match &mut random {
-                    Some(random) => blot(features(modality), self.config.blotted, &mut **random),
+                    Some(random) => blot(features(modality), self.config.blotted, random),
                     None => features(modality),
                 };
                 (modality, on(&device, features).cast(float(dtype)))
