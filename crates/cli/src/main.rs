@@ -39,7 +39,7 @@ enum Command {
     Dataset(commands::dataset::Args),
     #[command(subcommand)]
     Train(commands::train::Command),
-    Evaluate(commands::evaluate::Args),
+    Evaluate(Box<commands::evaluate::Args>),
     #[command(subcommand)]
     Model(commands::model::Command),
     Doctor(commands::doctor::Args),
@@ -60,7 +60,7 @@ fn main() {
         Command::Render(args) => commands::render::run(args, output),
         Command::Dataset(args) => commands::dataset::run(args, output),
         Command::Train(command) => commands::train::run(command, output),
-        Command::Evaluate(args) => commands::evaluate::run(args, output),
+        Command::Evaluate(args) => commands::evaluate::run(*args, output),
         Command::Model(command) => commands::model::run(command, output),
         Command::Doctor(args) => commands::doctor::run(args, output),
         Command::Completions(args) => commands::completions::run(args),
