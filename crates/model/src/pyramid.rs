@@ -176,8 +176,7 @@ impl<'a> Pyramid<'a> {
         let scale = 2f64.powi(self.resampling(tile, picture.width()));
         let windows = WindowOptions { scale, batch_size: self.options.batch_size, ..Default::default() };
         let translator = Translator::new(self.model);
-        let mut made =
-            translator.translate(&picture, self.options.to, &setting, &windows, &mut |_, _| {})?;
+        let mut made = translator.translate(&picture, self.options.to, &setting, &windows, &mut |_, _| {})?;
         Ok(made.remove(0))
     }
 

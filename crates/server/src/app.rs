@@ -146,7 +146,8 @@ impl App {
         });
         let named = (facts.config.name.clone(), fingerprint);
         let tiles = Arc::new(TileService::new(sources, engine, metrics.clone(), named, (memory, disk)));
-        let folder = config.data.as_ref().map_or_else(|| scratch.path().join("jobs"), |data| data.join("jobs"));
+        let folder =
+            config.data.as_ref().map_or_else(|| scratch.path().join("jobs"), |data| data.join("jobs"));
         let jobs = Jobs::open(&folder, config.limits, tiles.clone())
             .map_err(|cause| StartError::Folder { path: folder, cause })?;
         let token = token.map(|token| digest(token.trim().as_bytes()));

@@ -228,23 +228,15 @@ impl From<SeamName> for Seam {
 }
 
 impl Config {
-    /// Reads a file; paths in it count from its folder.
+    /// Reads a file. Paths in it are relative to the folder that the program is started in.
     ///
     /// # Errors
     /// [`ConfigError`].
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path)
             .map_err(|cause| ConfigError::Unreadable { path: path.into(), cause })?;
-        let mut config: Self = toml::from_str(&text)
+        let config: Self = toml::from_str(&text)
             .map_err(|cause| ConfigError::Parse { path: path.into(), cause: Box::new(cause) })?;
-        let folder = path.parent().unwrap_or(Path::new(""));
-        let layers = config.sources.iter_mut().flat_map(|source| [&mut source.satellite, &mut source.map]);
-        for layer in layers.flatten() {
-            layer.path = folder.join(&layer.path);
-            layer.style = layer.style.as_ref().map(|style| folder.join(style));
-        }
-        config.data = config.data.map(|data| folder.join(data));
-        config.cache.folder = config.cache.folder.map(|cache| folder.join(cache));
         config.check()?;
         Ok(config)
     }
@@ -371,15 +363,14 @@ mod tests {
     }
 
     #[test]
-    fn paths_count_from_the_file() {
+    fn errors_name_the_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("serve.toml");
-        let text = "data = \"jobs\"\n[[source]]\nid = \"a\"\nmap = { path = \"a.geojson\", style = \"/b.toml\" }\n";
-        std::fs::write(&path, text).unwrap();
-        let config = Config::read(&path).unwrap();
-        let map = config.sources[0].map.as_ref().unwrap();
-        assert_eq!(map.path, folder.path().join("a.geojson"));
-        assert_eq!(map.style.as_deref(), Some(Path::new("/b.toml")));
-        assert_eq!(config.data, Some(folder.path().join("jobs")));
+        assert!(matches!(Config::read(&path), Err(ConfigError::Unreadable { .. })));
+        std::fs::write(&path, "demo = 7").unwrap();
+        let error = Config::read(&path).unwrap_err().to_string();
+        assert!(error.contains("serve.toml") && error.contains("demo"), "{error}");
+        std::fs::write(&path, "demo = true\n[cache]\nmemory_megabytes = 8\n").unwrap();
+        assert_eq!(Config::read(&path).unwrap().cache.memory_megabytes, 8);
     }
 }

@@ -77,7 +77,8 @@ impl DiskCache {
         }
         let folder = path.parent().expect("a folder of two letters");
         let written = fs::create_dir_all(folder).map_err(|error| error.to_string());
-        let written = written.and_then(|()| atomic_write(&path, bytes, true).map_err(|error| error.to_string()));
+        let written =
+            written.and_then(|()| atomic_write(&path, bytes, true).map_err(|error| error.to_string()));
         if let Err(error) = written {
             tracing::warn!("the cache keeps nothing: {error}");
             return;

@@ -93,7 +93,9 @@ fn may_change(app: &Shared, headers: &HeaderMap) -> Result<(), Problem> {
 }
 
 fn is_own(app: &Shared, origin: &HeaderValue, host: Option<&HeaderValue>) -> bool {
-    let Some(origin) = origin.to_str().ok().and_then(|origin| origin.parse::<Uri>().ok()) else { return false };
+    let Some(origin) = origin.to_str().ok().and_then(|origin| origin.parse::<Uri>().ok()) else {
+        return false;
+    };
     let Some(authority) = origin.authority() else { return false };
     let public = app.config.public_url.as_ref().and_then(|url| url.parse::<Uri>().ok());
     let is_public = public.as_ref().and_then(Uri::authority).is_some_and(|public| public == authority);

@@ -87,7 +87,8 @@ fn connection(
         request.extensions_mut().insert(Peer(address.ip()));
         Box::pin(router.clone().oneshot(request))
     };
-    let respond: Box<dyn Fn(hyper::Request<hyper::body::Incoming>) -> Answer + Send + Sync> = Box::new(respond);
+    let respond: Box<dyn Fn(hyper::Request<hyper::body::Incoming>) -> Answer + Send + Sync> =
+        Box::new(respond);
     let stream = Patient { stream, limit: Duration::from_secs(limits.idle_seconds), stuck: None };
     http1::Builder::new()
         .timer(TokioTimer::new())
@@ -106,17 +107,14 @@ struct Patient {
 }
 
 impl Patient {
-    fn watch<T>(
-        &mut self,
-        context: &mut Context<'_>,
-        written: Poll<io::Result<T>>,
-    ) -> Poll<io::Result<T>> {
+    fn watch<T>(&mut self, context: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if written.is_ready() {
             self.stuck = None;
             return written;
         }
         let limit = self.limit;
-        let stuck = self.stuck.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + limit)));
+        let stuck =
+            self.stuck.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + limit)));
         ready!(stuck.as_mut().poll(context));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }

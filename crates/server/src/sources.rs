@@ -78,7 +78,11 @@ impl Layer {
         } else {
             reader.visit(&mut |tile| {
                 first.push(tile);
-                if first.len() < TRIED { std::ops::ControlFlow::Continue(()) } else { std::ops::ControlFlow::Break(()) }
+                if first.len() < TRIED {
+                    std::ops::ControlFlow::Continue(())
+                } else {
+                    std::ops::ControlFlow::Break(())
+                }
             })?;
         }
         let side = first.iter().take(TRIED).find_map(|tile| side_of(reader.as_ref(), *tile)).unwrap_or(256);
@@ -139,7 +143,11 @@ impl Source {
     }
 
     /// A source from its parts, as the demo is.
-    pub fn of_layers(options: &SourceConfig, mut layers: [Option<Layer>; 2], model: &EarthMapperConfig) -> Self {
+    pub fn of_layers(
+        options: &SourceConfig,
+        mut layers: [Option<Layer>; 2],
+        model: &EarthMapperConfig,
+    ) -> Self {
         layers.iter_mut().flatten().for_each(|layer| layer.limit(options, model));
         let name = options.name.clone().unwrap_or_else(|| options.id.clone());
         Self { id: options.id.clone(), name, seam: options.seam.into(), layers }

@@ -134,7 +134,8 @@ impl TileService {
     async fn double(self: &Arc<Self>, wanted: &Wanted) -> Result<Picture, EngineError> {
         let TileRequest { source, to, tile, .. } = &wanted.request;
         let (layer, zooms) = self.sources[*source].translation(*to).ok_or(EngineError::Missing)?;
-        let children = tile.children().filter(|children| children.iter().all(|child| layer.covers(*child, zooms)));
+        let children =
+            tile.children().filter(|children| children.iter().all(|child| layer.covers(*child, zooms)));
         let part = |tile: Tile| Wanted {
             request: TileRequest { tile, ..wanted.request.clone() },
             format: TileFormat::Png,

@@ -43,7 +43,9 @@ pub fn run(args: Args, output: &Output) -> Result<()> {
     config.data = args.data.or(config.data);
     config.check()?;
     let token = match &args.token_file {
-        Some(path) => Some(std::fs::read_to_string(path).with_context(|| format!("{}: cannot be read", path.display()))?),
+        Some(path) => Some(
+            std::fs::read_to_string(path).with_context(|| format!("{}: cannot be read", path.display()))?,
+        ),
         None => None,
     };
     if token.is_none() && !config.listen.ip().is_loopback() {

@@ -84,7 +84,8 @@ impl SourceTiles {
     }
 
     fn patch(&self, tile: Tile) -> Result<Option<EncodedTile>, DatasetError> {
-        if !self.zooms.contains(&tile.z()) || !self.bounds.tiles(tile.z()).is_ok_and(|all| all.contains(tile)) {
+        if !self.zooms.contains(&tile.z()) || !self.bounds.tiles(tile.z()).is_ok_and(|all| all.contains(tile))
+        {
             return Ok(None);
         }
         let Some(patch) = self.ground.patch(&self.frame, Cell::Tile(tile), [0, 0])? else { return Ok(None) };

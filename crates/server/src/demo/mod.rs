@@ -56,7 +56,8 @@ pub fn open(folder: &Path, model: &EarthMapperConfig) -> Result<Source, SourceEr
             .map_err(|error| failed(&error))?;
         let reader = PmtilesReader::open(&path).map_err(|error| failed(&error))?;
         let mut layer = Layer::new(Box::new(reader), stamp.into()).map_err(|error| failed(&error))?;
-        layer.metadata.attribution = Some("a synthetic photograph of an invented town, by EarthMapper".into());
+        layer.metadata.attribution =
+            Some("a synthetic photograph of an invented town, by EarthMapper".into());
         satellite = Some(layer);
     }
     Ok(Source::of_layers(&options, [satellite, Some(map)], model))

@@ -162,7 +162,8 @@ impl<'a> Kitchen<'a> {
             false => Err(PyramidError::Vanished(*tile)),
         };
         let made: Vec<Result<Translated, PyramidError>> = tiles.iter().map(made).collect();
-        let label = |tile: Tile, picture: &Picture| Label { request: first, source, tile, side: picture.width() };
+        let label =
+            |tile: Tile, picture: &Picture| Label { request: first, source, tile, side: picture.width() };
         tiles
             .iter()
             .zip(made)
@@ -235,9 +236,11 @@ struct Label<'a> {
 impl Label<'_> {
     fn provenance(&self, model: &EarthMapper) -> Provenance {
         let to = self.request.to;
-        let place = model.config.trained_on.places_known.then(|| {
-            Place::new(self.tile.centre(), Some(self.tile.metres_per_pixel(self.side))).ok()
-        });
+        let place = model
+            .config
+            .trained_on
+            .places_known
+            .then(|| Place::new(self.tile.centre(), Some(self.tile.metres_per_pixel(self.side))).ok());
         let task = format!("{} → {to}", to.other());
         let name = Some(self.source.id.clone());
         let options = model.generation.towards(to);

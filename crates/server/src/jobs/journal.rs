@@ -117,7 +117,9 @@ impl Journal {
                 continue;
             }
             match fs::read(&path).map(|bytes| serde_json::from_slice::<Entry>(&bytes)) {
-                Ok(Ok(entry)) if path.file_stem().is_some_and(|stem| *stem == *entry.id) => entries.push(entry),
+                Ok(Ok(entry)) if path.file_stem().is_some_and(|stem| *stem == *entry.id) => {
+                    entries.push(entry)
+                }
                 Ok(Ok(_)) => tracing::warn!("{}: names another job; it is left alone", path.display()),
                 Ok(Err(error)) => tracing::warn!("{}: {error}; it is left alone", path.display()),
                 Err(error) => tracing::warn!("{}: {error}; it is left alone", path.display()),

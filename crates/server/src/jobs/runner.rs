@@ -21,7 +21,9 @@ const BLOCK_ZOOMS: u8 = 2;
 
 /// How a job ended.
 enum End {
-    Done { failed: u64 },
+    Done {
+        failed: u64,
+    },
     Cancelled,
     /// The server stops; the job goes on later.
     Rests,

@@ -75,7 +75,11 @@ fn described(app: &App, source: &Source, base: &str) -> Value {
 /// West, south, east, north, never over the antimeridian.
 pub fn edges(layer: &Layer) -> [f64; 4] {
     let [west, south, east, north] = layer.bounds.into();
-    if layer.bounds.crosses_antimeridian() { [-180.0, south, 180.0, north] } else { [west, south, east, north] }
+    if layer.bounds.crosses_antimeridian() {
+        [-180.0, south, 180.0, north]
+    } else {
+        [west, south, east, north]
+    }
 }
 
 /// TileJSON 3.0 of a translation.

@@ -66,11 +66,15 @@ pub async fn translate(
     let input = blocking(move || read(&body, pixels)).await?;
     let place = place.or(input.place.filter(|_| app.facts.config.trained_on.places_known));
     let scale = scale(&app, &params, input.place)?;
-    let (width, height) = (f64::from(input.picture.width()) * scale, f64::from(input.picture.height()) * scale);
+    let (width, height) =
+        (f64::from(input.picture.width()) * scale, f64::from(input.picture.height()) * scale);
     let side = f64::from(app.facts.side);
     let working = width.max(side) * height.max(side) * samples as f64;
     if working > (RESULTS * pixels) as f64 {
-        let text = format!("all results together would have {working:.0} pixels; at most {} are made", RESULTS * pixels);
+        let text = format!(
+            "all results together would have {working:.0} pixels; at most {} are made",
+            RESULTS * pixels
+        );
         return Err(Problem::TooLarge(text));
     }
     let seed = params.seed.unwrap_or(0);
@@ -100,7 +104,8 @@ pub async fn inpaint(
     form: Result<Multipart, axum::extract::multipart::MultipartRejection>,
 ) -> Result<Response, Problem> {
     params.only(&["as"])?;
-    let kind = params.kind.ok_or_else(|| Problem::BadRequest("as: is missing; give map or satellite".into()))?;
+    let kind =
+        params.kind.ok_or_else(|| Problem::BadRequest("as: is missing; give map or satellite".into()))?;
     let form = form.map_err(|error| Problem::UnsupportedType(error.body_text()))?;
     let place = params.place(&app)?;
     let answer = answer(&params, 1, Answer::Png)?;
@@ -113,7 +118,8 @@ pub async fn inpaint(
         let [picture, mask, given] = fields;
         let missing = |name: &str| Problem::BadRequest(format!("{name}: is missing from the form"));
         let picture = read(&picture.ok_or_else(|| missing("picture"))?, pixels)?.picture;
-        let mask = decode_mask(&mask.ok_or_else(|| missing("mask"))?, "mask", &limits(pixels)).map_err(unread)?;
+        let mask =
+            decode_mask(&mask.ok_or_else(|| missing("mask"))?, "mask", &limits(pixels)).map_err(unread)?;
         let given = given.map(|given| read(&given, pixels)).transpose()?.map(|given| given.picture);
         let size = (picture.width(), picture.height());
         let others = [Some((mask.width(), mask.height())), given.as_ref().map(|p| (p.width(), p.height()))];
@@ -156,8 +162,11 @@ pub async fn generate(
             let seed = seed.wrapping_add(index);
             let setting = Setting { place, seed, options: &options };
             let made = Translator::new(model).generate(&setting)?;
-            let output = |(kind, picture): (Modality, Picture)| {
-                Output { name: kind.name(), picture, uncertainty: None, seed }
+            let output = |(kind, picture): (Modality, Picture)| Output {
+                name: kind.name(),
+                picture,
+                uncertainty: None,
+                seed,
             };
             Ok(made.into_iter().map(output).collect::<Vec<_>>())
         };
@@ -188,7 +197,8 @@ fn scale(app: &App, params: &MakeParams, place: Option<Place>) -> Result<f64, Pr
         return is_allowed.then_some(scale).ok_or_else(refused);
     }
     let trained = app.facts.config.trained_on.metres_per_pixel;
-    let ratio = place.and_then(Place::metres_per_pixel).zip(trained).map(|(metres, trained)| metres / trained);
+    let ratio =
+        place.and_then(Place::metres_per_pixel).zip(trained).map(|(metres, trained)| metres / trained);
     Ok(ratio.filter(|ratio| resolution::is_within_reason(*ratio)).unwrap_or(1.0))
 }
 
@@ -230,9 +240,9 @@ fn read(bytes: &[u8], pixels: u64) -> Result<Input, Problem> {
 /// What is wrong with a picture, without a word of ours.
 fn unread(error: PictureError) -> Problem {
     match error {
-        PictureError::TooManyPixels { width, height, limit, .. } => {
-            Problem::TooLarge(format!("{width} × {height} pixels are more than {limit}; send a smaller picture"))
-        }
+        PictureError::TooManyPixels { width, height, limit, .. } => Problem::TooLarge(format!(
+            "{width} × {height} pixels are more than {limit}; send a smaller picture"
+        )),
         PictureError::NotAPicture { .. } | PictureError::EmptyFile { .. } => {
             Problem::UnsupportedType("send a PNG, JPEG, WebP or GeoTIFF".into())
         }
@@ -247,7 +257,8 @@ fn read_raster(bytes: &[u8], pixels: u64) -> Result<Input, Problem> {
     };
     let mut file = tempfile::Builder::new().suffix(".tif").tempfile().map_err(|_| Problem::Internal)?;
     file.write_all(bytes).map_err(|_| Problem::Internal)?;
-    let limits = RasterLimits { max_window_pixels: pixels, max_block_bytes: 64 << 20, ..RasterLimits::default() };
+    let limits =
+        RasterLimits { max_window_pixels: pixels, max_block_bytes: 64 << 20, ..RasterLimits::default() };
     let reader = RasterReader::open(file.path(), &limits).map_err(|error| damaged(&error))?;
     let (width, height) = (reader.width(), reader.height());
     if u64::from(width) * u64::from(height) > pixels {

@@ -152,7 +152,8 @@ impl FromRequest<Shared> for Sent {
     async fn from_request(request: Request, app: &Shared) -> Result<Self, Problem> {
         let limit = app.config.limits.body_bytes;
         let declared = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
-        if declared.and_then(|length| length.parse::<u64>().ok()).is_some_and(|length| length > limit as u64) {
+        if declared.and_then(|length| length.parse::<u64>().ok()).is_some_and(|length| length > limit as u64)
+        {
             return Err(too_large(limit));
         }
         let reading = axum::body::to_bytes(request.into_body(), limit);

@@ -127,8 +127,7 @@ pub async fn original(
         if encoded.format == format {
             return Ok(encoded.bytes.into());
         }
-        let picture =
-            decode_picture(&encoded.bytes, "tile", &TILE_LIMITS).map_err(|error| failed(&error))?;
+        let picture = decode_picture(&encoded.bytes, "tile", &TILE_LIMITS).map_err(|error| failed(&error))?;
         let bytes = encode_picture(format.extension(), &picture, &WriteOptions::default());
         bytes.map(Bytes::from).map_err(|error| failed(&error))
     };
@@ -174,7 +173,8 @@ mod tests {
 
     #[test]
     fn one_tile_has_one_address() {
-        let named = |z, x, file| Named::parse(z, x, file).map(|named| (named.tile, named.density, named.format));
+        let named =
+            |z, x, file| Named::parse(z, x, file).map(|named| (named.tile, named.density, named.format));
         let tile: Tile = "3/4/5".parse().unwrap();
         assert_eq!(named("3", "4", "5.png"), Some((tile, Density::Single, TileFormat::Png)));
         assert_eq!(named("3", "4", "5@2x.jpg"), Some((tile, Density::Double, TileFormat::Jpeg)));

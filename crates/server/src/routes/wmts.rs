@@ -82,15 +82,18 @@ fn document(app: &App, base: &str) -> String {
 
 fn described(layer: &Layer, zooms: (u8, u8), name: &str, title: &str, url: &str, types: &[&str]) -> String {
     let [west, south, east, north] = edges(layer);
-    let media = |ending: &str| if ending == "jpg" { "image/jpeg".to_owned() } else { format!("image/{ending}") };
-    let formats: String = types.iter().map(|ending| format!("      <Format>{}</Format>\n", media(ending))).collect();
+    let media =
+        |ending: &str| if ending == "jpg" { "image/jpeg".to_owned() } else { format!("image/{ending}") };
+    let formats: String =
+        types.iter().map(|ending| format!("      <Format>{}</Format>\n", media(ending))).collect();
     let mut limits = String::new();
     for zoom in zooms.0..=zooms.1 {
         let Ok(cover) = layer.bounds.tiles(zoom) else { continue };
         let last = cover.get(cover.len() - 1).expect("a cover holds at least one tile");
         let first = cover.get(0).expect("a cover holds at least one tile");
         // Over the antimeridian columns begin anew: the whole row is named.
-        let (west, east) = if first.x() <= last.x() { (first.x(), last.x()) } else { (0, (1u32 << zoom) - 1) };
+        let (west, east) =
+            if first.x() <= last.x() { (first.x(), last.x()) } else { (0, (1u32 << zoom) - 1) };
         let _ = write!(
             limits,
             "          <TileMatrixLimits><TileMatrix>{zoom}</TileMatrix><MinTileRow>{}</MinTileRow><MaxTileRow>{}</MaxTileRow><MinTileCol>{west}</MinTileCol><MaxTileCol>{east}</MaxTileCol></TileMatrixLimits>\n",
@@ -102,7 +105,10 @@ fn described(layer: &Layer, zooms: (u8, u8), name: &str, title: &str, url: &str,
         .iter()
         .map(|ending| {
             let template = escaped(&url.replace("ENDING", ending));
-            format!("      <ResourceURL format=\"{}\" resourceType=\"tile\" template=\"{template}\"/>\n", media(ending))
+            format!(
+                "      <ResourceURL format=\"{}\" resourceType=\"tile\" template=\"{template}\"/>\n",
+                media(ending)
+            )
         })
         .collect();
     format!(

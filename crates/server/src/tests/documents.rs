@@ -30,7 +30,8 @@ async fn the_catalogue_and_tilejson_agree() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn addresses_are_public_ones_and_escaped() {
-    let served = Served::with(|config| config.public_url = Some("https://maps.example/em/".into()), None).await;
+    let served =
+        Served::with(|config| config.public_url = Some("https://maps.example/em/".into()), None).await;
     let document = served.get("/ground/tilejson.json").await.is(200).json();
     assert!(document["tiles"][0].as_str().unwrap().starts_with("https://maps.example/em/ground/{z}"));
     let served = Served::with(|config| config.sources[0].name = Some("<b>&\"it\"".into()), None).await;

@@ -60,7 +60,10 @@ async fn an_area_becomes_a_file() {
     let id = taken.json()["id"].as_str().unwrap().to_owned();
     assert_eq!(taken.header("location"), format!("/v1/jobs/{id}"));
     let job = served.ended(&id).await;
-    assert_eq!((job["state"].as_str(), job["made"].as_u64(), job["failed"].as_u64()), (Some("done"), Some(16), Some(0)));
+    assert_eq!(
+        (job["state"].as_str(), job["made"].as_u64(), job["failed"].as_u64()),
+        (Some("done"), Some(16), Some(0))
+    );
     let path = format!("/{}", job["result"].as_str().unwrap());
     let whole = served.get(&path).await.is(200);
     assert_eq!(whole.header("content-type"), "application/vnd.pmtiles");
@@ -82,7 +85,8 @@ async fn a_job_that_was_killed_goes_on() {
         // What a killed process leaves: the word that the job runs, and some tiles.
         let (journal, _) = Journal::open(&folder).unwrap();
         let request = serde_json::from_value(request("ground")).unwrap();
-        let entry = Entry { id: id.clone(), request, state: JobState::Running, created: 7, number: 0, failed: 0 };
+        let entry =
+            Entry { id: id.clone(), request, state: JobState::Running, created: 7, number: 0, failed: 0 };
         journal.write(&entry).unwrap();
         let other = Served::new().await;
         let metadata = TileMetadata::new("ground (satellite)", TileFormat::Png);

@@ -17,7 +17,9 @@ fn form(parts: &[(&str, Vec<u8>)]) -> (String, Vec<u8>) {
     let boundary = "frontier";
     let mut body = Vec::new();
     for (name, bytes) in parts {
-        let head = format!("--{boundary}\r\nContent-Disposition: form-data; name=\"{name}\"; filename=\"a\"\r\n\r\n");
+        let head = format!(
+            "--{boundary}\r\nContent-Disposition: form-data; name=\"{name}\"; filename=\"a\"\r\n\r\n"
+        );
         body.extend(head.into_bytes());
         body.extend(bytes);
         body.extend(b"\r\n");
@@ -48,9 +50,20 @@ async fn pictures_are_translated() {
     assert_eq!((results.len(), several["synthetic"].as_bool()), (2, Some(true)));
     assert_eq!(inline(results[0]["picture"].as_str().unwrap()), made.picture());
     assert_eq!(inline(results[1]["uncertainty"].as_str().unwrap()).height(), 21);
-    for wrong in ["", "?to=map&seed=x", "?to=map&guidance=strong", "?to=map&temperature=0", "?to=map&lat=3",
-        "?to=map&lat=99&lon=1", "?to=map&as=map", "?to=map&nonsense=1", "?to=map&samples=0", "?to=map&samples=2&format=png",
-        "?to=map&top_p=2", "?to=map&scale=0"] {
+    for wrong in [
+        "",
+        "?to=map&seed=x",
+        "?to=map&guidance=strong",
+        "?to=map&temperature=0",
+        "?to=map&lat=3",
+        "?to=map&lat=99&lon=1",
+        "?to=map&as=map",
+        "?to=map&nonsense=1",
+        "?to=map&samples=0",
+        "?to=map&samples=2&format=png",
+        "?to=map&top_p=2",
+        "?to=map&scale=0",
+    ] {
         served.post(&format!("/v1/translate{wrong}"), "image/png", sent.clone()).await.is(400);
     }
     let options = "&guidance=2,2,2&temperature=0.5&top_k=3&top_p=0.5&lat=40&lon=-74&format=webp";

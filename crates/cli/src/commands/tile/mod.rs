@@ -259,10 +259,7 @@ impl Args {
 
     /// The tiles of the source that are to be translated; when lower zooms are to be made from them, the lowest; and the
     /// ground of the whole source.
-    fn chosen(
-        &self,
-        reader: &dyn TileReader,
-    ) -> Result<(Vec<Tile>, Option<u8>, Option<BoundingBox>)> {
+    fn chosen(&self, reader: &dyn TileReader) -> Result<(Vec<Tile>, Option<u8>, Option<BoundingBox>)> {
         let zooms = self.min_zoom.unwrap_or(0)..=self.max_zoom.unwrap_or(u8::MAX);
         let mut covers = std::collections::HashMap::new();
         let mut tiles = Vec::new();
