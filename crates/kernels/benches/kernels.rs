@@ -11,12 +11,21 @@ fn main() {
         return;
     }
     println!("{:44} {:>9} {:>9} {:>9} {:>9}", "", "ms", "GFLOP/s", "CPU ms", "GFLOP/s");
-    time("multiply-add in registers, all threads", 2.0 * 16.0 * 8.0 * 1e6 * rayon::current_num_threads() as f64, || {
-        rayon::broadcast(|_| std::hint::black_box(pulp::Arch::new().dispatch(MultiplyAdd)));
-    });
-    for (rows, inputs, outputs) in
-        [(768, 1024, 4096), (768, 4096, 1024), (192, 1024, 3072), (27, 1024, 4096), (3, 1024, 4096), (512, 192, 768)]
-    {
+    time(
+        "multiply-add in registers, all threads",
+        2.0 * 16.0 * 8.0 * 1e6 * rayon::current_num_threads() as f64,
+        || {
+            rayon::broadcast(|_| std::hint::black_box(pulp::Arch::new().dispatch(MultiplyAdd)));
+        },
+    );
+    for (rows, inputs, outputs) in [
+        (768, 1024, 4096),
+        (768, 4096, 1024),
+        (192, 1024, 3072),
+        (27, 1024, 4096),
+        (3, 1024, 4096),
+        (512, 192, 768),
+    ] {
         let weight = numbers(inputs * outputs);
         let x = numbers(rows * inputs);
         let mut out = vec![0.0; rows * outputs];
@@ -31,7 +40,8 @@ fn main() {
     for (side, channels) in [(256, 160), (128, 160), (64, 320), (32, 640), (16, 640), (16, 192)] {
         let weight = numbers(channels * channels * 9);
         let bias = numbers(channels);
-        let map = Map { batch: 1, height: side, width: side, channels, values: numbers(side * side * channels) };
+        let map =
+            Map { batch: 1, height: side, width: side, channels, values: numbers(side * side * channels) };
         let flops = 2.0 * (side * side * channels * channels * 9) as f64;
         for (name, precision, usual) in [
             ("gathered", Precision::F32, 1),
@@ -67,8 +77,9 @@ impl pulp::WithSimd for MultiplyAdd {
     #[inline(always)]
     fn with_simd<S: pulp::Simd>(self, simd: S) -> f32 {
         let [a, b] = std::hint::black_box([0.999, 0.001]).map(|x| simd.splat_f32s(x));
-        let mut sums = std::hint::black_box([1.0f32, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0])
-            .map(|x| simd.splat_f32s(x));
+        let mut sums =
+            std::hint::black_box([1.0f32, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0])
+                .map(|x| simd.splat_f32s(x));
         let lanes = size_of::<S::f32s>() / 4;
         for _ in 0..1_000_000 * 16 * 8 / (12 * lanes) {
             for sum in &mut sums {
@@ -100,8 +111,15 @@ fn time(name: &str, flops: f64, mut work: impl FnMut()) {
         runs += 1.0;
     }
     let processor = (processor_seconds() - processor) / runs;
-    let rate = |seconds: f64| if flops > 0.0 { format!("{:.0}", flops / seconds / 1e9) } else { String::new() };
-    println!("{name:44} {:>9.2} {:>9} {:>9.2} {:>9}", best * 1e3, rate(best), processor * 1e3, rate(processor));
+    let rate =
+        |seconds: f64| if flops > 0.0 { format!("{:.0}", flops / seconds / 1e9) } else { String::new() };
+    println!(
+        "{name:44} {:>9.2} {:>9} {:>9.2} {:>9}",
+        best * 1e3,
+        rate(best),
+        processor * 1e3,
+        rate(processor)
+    );
 }
 
 /// Processor time of this process so far; Linux only, elsewhere 1 s per call so that loops end.

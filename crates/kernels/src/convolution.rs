@@ -112,7 +112,8 @@ impl Convolution {
         match &self.method {
             Method::Winograd(method) => method.apply(map, self.window.double, add, &mut out),
             Method::Gather(linear) if self.window == Window::same(1) => {
-                linear.apply_to(&map.values, &mut out.values, |row, out| add_rows(add, row, self.outputs, out));
+                linear
+                    .apply_to(&map.values, &mut out.values, |row, out| add_rows(add, row, self.outputs, out));
             }
             Method::Gather(linear) => self.gather(linear, map, add, &mut out),
         }

@@ -121,8 +121,7 @@ impl Linear {
                 scratch.sums.resize(out.len(), 0);
                 let rows = x.chunks(self.inputs).zip(scratch.bytes.chunks_mut(self.inputs));
                 let grids: Vec<_> = rows.map(|(row, bytes)| quantize(row, bytes)).collect();
-                let bytes =
-                    Rows { data: &scratch.bytes[..], count, width: self.inputs, stride: self.inputs };
+                let bytes = Rows { data: &scratch.bytes[..], count, width: self.inputs, stride: self.inputs };
                 gemm::product_bytes(&mut scratch.sums, bytes, packed);
                 let rows = out.chunks_mut(self.outputs).zip(scratch.sums.chunks(self.outputs));
                 for ((out, row), grid) in rows.zip(grids) {

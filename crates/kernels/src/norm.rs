@@ -78,8 +78,8 @@ fn group_moments(values: &[f32], channels: usize, groups: usize, epsilon: f32) -
     for group in 0..groups {
         let range = group * members..(group + 1) * members;
         let count = positions * members as f64;
-        let mean = range.clone().map(|c| sums[c] / positions + f64::from(pivot[c])).sum::<f64>()
-            / members as f64;
+        let mean =
+            range.clone().map(|c| sums[c] / positions + f64::from(pivot[c])).sum::<f64>() / members as f64;
         // Σ(x − m)² from sums about the pivot p: Σ(x − p)² − 2(m − p)·Σ(x − p) + n·(m − p)².
         let around = |c: usize| {
             let off = mean - f64::from(pivot[c]);

@@ -63,7 +63,8 @@ mod tests {
 
     #[test]
     fn bytes_stand_for_the_numbers_they_came_from() {
-        for row in [vec![-0.3, 0.0, 1.7, 0.9, -0.01], vec![2.0, 3.0], vec![-2.0, -3.0], vec![0.0; 40], vec![]] {
+        for row in [vec![-0.3, 0.0, 1.7, 0.9, -0.01], vec![2.0, 3.0], vec![-2.0, -3.0], vec![0.0; 40], vec![]]
+        {
             let mut bytes = vec![0; row.len()];
             let grid = quantize(&row, &mut bytes);
             for (&byte, x) in bytes.iter().zip(&row) {

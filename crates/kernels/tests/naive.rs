@@ -26,14 +26,21 @@ fn difference(found: &[f32], expected: &[f64]) -> f64 {
 fn naive_linear(x: &[f32], weight: &[f32], bias: &[f32], inputs: usize, outputs: usize) -> Vec<f64> {
     let rows = x.len().checked_div(inputs).unwrap_or(0);
     let value = |row: usize, output: usize| {
-        let products = (0..inputs)
-            .map(|i| f64::from(x[row * inputs + i]) * f64::from(weight[i * outputs + output]));
+        let products =
+            (0..inputs).map(|i| f64::from(x[row * inputs + i]) * f64::from(weight[i * outputs + output]));
         products.sum::<f64>() + f64::from(bias[output])
     };
     (0..rows * outputs).map(|i| value(i / outputs, i % outputs)).collect()
 }
 
-fn naive_convolution(map: &Map, weight: &[f32], bias: &[f32], window: Window, height: usize, width: usize) -> Vec<f64> {
+fn naive_convolution(
+    map: &Map,
+    weight: &[f32],
+    bias: &[f32],
+    window: Window,
+    height: usize,
+    width: usize,
+) -> Vec<f64> {
     let (inputs, side) = (map.channels, window.side);
     let shrink = if window.double { 2 } else { 1 };
     let mut out = Vec::new();
@@ -43,7 +50,8 @@ fn naive_convolution(map: &Map, weight: &[f32], bias: &[f32], window: Window, he
                 let mut sum = f64::from(*bias);
                 for (i, j) in (0..side).flat_map(|i| (0..side).map(move |j| (i, j))) {
                     let (y, x) = (y * window.stride + i, x * window.stride + j);
-                    let (Some(y), Some(x)) = (y.checked_sub(window.before), x.checked_sub(window.before)) else {
+                    let (Some(y), Some(x)) = (y.checked_sub(window.before), x.checked_sub(window.before))
+                    else {
                         continue;
                     };
                     if y >= map.height * shrink || x >= map.width * shrink {
@@ -295,6 +303,14 @@ fn normal_distribution(x: f64) -> f64 {
     let steps = 400;
     let width = x / f64::from(steps);
     let density = |t: f64| (-0.5 * t * t).exp() / std::f64::consts::TAU.sqrt();
-    let weight = |i: i32| if i == 0 || i == steps { 1.0 } else if i % 2 == 1 { 4.0 } else { 2.0 };
+    let weight = |i: i32| {
+        if i == 0 || i == steps {
+            1.0
+        } else if i % 2 == 1 {
+            4.0
+        } else {
+            2.0
+        }
+    };
     0.5 + (0..=steps).map(|i| weight(i) * density(f64::from(i) * width)).sum::<f64>() * width / 3.0
 }

@@ -65,10 +65,9 @@ fn main() {
 fn serve(model: &EarthMapper) {
     println!("ready");
     for _ in std::io::stdin().lines() {
-        let [encode, generate, decode, whole] = translate(model, &noise(model), 0).map(|time| time.as_secs_f64());
-        println!(
-            r#"{{"encode": {encode}, "generate": {generate}, "decode": {decode}, "whole": {whole}}}"#
-        );
+        let [encode, generate, decode, whole] =
+            translate(model, &noise(model), 0).map(|time| time.as_secs_f64());
+        println!(r#"{{"encode": {encode}, "generate": {generate}, "decode": {decode}, "whole": {whole}}}"#);
     }
 }
 
@@ -141,7 +140,10 @@ fn random(
 fn report(model: &EarthMapper, way: &str, samples: usize) {
     let scales = model.transformer.scales();
     let side = model.tokenizer_config.picture_side;
-    println!("\n{}, {way}: {side} × {side} px, median of {samples}, two streams of guidance", model.config.name);
+    println!(
+        "\n{}, {way}: {side} × {side} px, median of {samples}, two streams of guidance",
+        model.config.name
+    );
     println!("{:34} {:>10} {:>10} {:>12}", "", "seconds", "tokens/s", "peak memory");
     let total = scales.total();
     let picture = noise(model);

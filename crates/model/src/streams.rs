@@ -138,7 +138,8 @@ impl<'a> Streams<'a> {
 impl Plan {
     /// Where each target stands among the visible modalities.
     fn slots(&self) -> impl Iterator<Item = usize> {
-        let slot = |target: &usize| self.visible.iter().position(|m| m == target).expect("targets are visible");
+        let slot =
+            |target: &usize| self.visible.iter().position(|m| m == target).expect("targets are visible");
         self.targets.iter().map(slot)
     }
 }

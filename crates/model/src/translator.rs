@@ -366,7 +366,8 @@ impl<'a> Translator<'a> {
                 .zip(uncertainty.par_iter_mut())
                 .enumerate()
                 .map(|(row, (logits, uncertainty))| {
-                    *uncertainty += earthmapper_kernels::entropy(logits) / (vocabulary as f32).ln() / depth as f32;
+                    *uncertainty +=
+                        earthmapper_kernels::entropy(logits) / (vocabulary as f32).ln() / depth as f32;
                     force.bias(row, logits);
                     options.sampler.probabilities(logits)
                 })

@@ -15,7 +15,12 @@ use earthmapper_geo::pairs::{PairFolder, PairOrder, PairSelection, PairSource};
 use earthmapper_geo::picture::PictureLimits;
 
 /// A model with random weights whose layers are wide enough for every method of convolution.
-fn random(attention: AttentionKind, adaptive_norm: AdaptiveNorm, forcing: Forcing, depth: usize) -> EarthMapper {
+fn random(
+    attention: AttentionKind,
+    adaptive_norm: AdaptiveNorm,
+    forcing: Forcing,
+    depth: usize,
+) -> EarthMapper {
     let tokenizer = TokenizerConfig {
         picture_side: 64,
         sides: vec![1, 2, 3, 8],
@@ -93,8 +98,10 @@ fn every_kind_of_model_makes_the_same_tokens() {
             |i, place| Condition::translation(&model, encoding.picture(i), Modality::Map, place);
         let nothing = Condition { place: Some(place), known: vec![Known::Nothing, Known::Nothing] };
         for guidance in [Guidance::Off, Guidance::Complexity(ComplexityGuidance::new(2.0, 2.0, 2.0))] {
-            let options = GenerationOptions { guidance, sampler: SamplerConfig::greedy(), ..Default::default() };
-            for conditions in [vec![translation(0, None), translation(1, Some(place))], vec![nothing.clone()]] {
+            let options =
+                GenerationOptions { guidance, sampler: SamplerConfig::greedy(), ..Default::default() };
+            for conditions in [vec![translation(0, None), translation(1, Some(place))], vec![nothing.clone()]]
+            {
                 assert_eq!(tokens(&model, &conditions, &options), tokens(&packed, &conditions, &options));
             }
         }
@@ -132,7 +139,8 @@ fn encoded(model: &EarthMapper, count: usize) -> Encoding {
     };
     let folder = PathBuf::from(data).join("new-york/train");
     let source = PairSource::SideBySide { folder, order: PairOrder::SatelliteMap };
-    let selection = PairSelection { first: Some(1001), last: Some(1096), limit: Some(count), ..Default::default() };
+    let selection =
+        PairSelection { first: Some(1001), last: Some(1096), limit: Some(count), ..Default::default() };
     let pairs = PairFolder::open(&source, &selection).expect("validation pairs");
     let side = model.tokenizer_config.picture_side as u32;
     let photograph = |i| pairs.read(i, &PictureLimits::default()).unwrap().satellite.resized(side, side);

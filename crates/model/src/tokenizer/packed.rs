@@ -64,7 +64,8 @@ impl PackedAttention {
         let positions = x.height * x.width;
         let scores = Scores::Product((x.channels as f32).powf(-0.5));
         let pictures = qkv.values.chunks((3 * positions * x.channels).max(1));
-        let mixed = pictures.flat_map(|tokens| KeyValues::new(1, x.channels, positions).step(tokens, &scores));
+        let mixed =
+            pictures.flat_map(|tokens| KeyValues::new(1, x.channels, positions).step(tokens, &scores));
         let mixed = Map { values: mixed.collect(), ..x.shape() };
         self.out.apply(&mixed, Some(x))
     }
@@ -264,8 +265,7 @@ fn folded(map: &Map, fold: usize) -> Map {
     if fold == 1 {
         return map.clone();
     }
-    let mut out =
-        Map::zeros(map.batch, map.height / fold, map.width / fold, map.channels * fold * fold);
+    let mut out = Map::zeros(map.batch, map.height / fold, map.width / fold, map.channels * fold * fold);
     each_folded(out.shape(), map, fold, |small, large| out.values[small] = map.values[large]);
     out
 }

@@ -103,9 +103,9 @@ impl PackedBlock {
         Self {
             qkv: linear(&attention.qkv, precision),
             scores: match &attention.log_scale {
-                Some(log) => {
-                    Scores::Cosine(values(log.val()).into_iter().map(|log| log.min(100.0f32.ln()).exp()).collect())
-                }
+                Some(log) => Scores::Cosine(
+                    values(log.val()).into_iter().map(|log| log.min(100.0f32.ln()).exp()).collect(),
+                ),
                 None => Scores::Product(0.25 / (head as f32).sqrt()),
             },
             out: linear(&attention.out, precision),
@@ -276,8 +276,10 @@ impl PackedTransformer {
         let mut x = match k {
             0 => Vec::new(),
             _ => {
-                let words: Vec<f32> =
-                    inputs.iter().flat_map(|input| input.words.iter().flat_map(|words| words.iter().copied())).collect();
+                let words: Vec<f32> = inputs
+                    .iter()
+                    .flat_map(|input| input.words.iter().flat_map(|words| words.iter().copied()))
+                    .collect();
                 self.word_embedding.apply(&words)
             }
         };
@@ -285,7 +287,9 @@ impl PackedTransformer {
             for sequence in sequences {
                 for _ in &sequence.visible {
                     let start = self.start_position.chunks(width);
-                    x.extend(start.flat_map(|start| start.iter().zip(&sequence.condition).map(|(a, b)| a + b)));
+                    x.extend(
+                        start.flat_map(|start| start.iter().zip(&sequence.condition).map(|(a, b)| a + b)),
+                    );
                 }
             }
         }
