@@ -442,7 +442,8 @@ mod tests {
         );
         let random = || ChaCha8Rng::seed_from_u64(7);
         let values = |x: Tensor<4>| x.try_into_vec_as::<f32>().unwrap();
-        let (before, after) = (values(features.clone()), values(blot(features.clone(), 0.25, &mut random())));
+        let (before, after) =
+            (values(features.clone()), values(blot(features.clone(), 0.25, &mut random())));
         let mean = |channel: usize| (channel * 64) as f32 + 31.5 + 96.0;
         let blotted = |i: usize| (after[i] - before[i]).abs() > 1e-3;
         for i in (0..before.len()).filter(|i| blotted(*i)) {
