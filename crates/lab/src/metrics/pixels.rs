@@ -17,12 +17,12 @@ const SSIM_WINDOW: usize = 7;
 
 fn mean_square_error(prediction: &Picture, truth: &Picture) -> Result<f64, MetricsError> {
     check_sizes(prediction, truth)?;
-    let squares: u64 = prediction
-        .rgb()
-        .iter()
-        .zip(truth.rgb())
-        .map(|(&left, &right)| u64::from(left.abs_diff(right)).pow(2))
-        .sum();
+    // Runs short enough for sums of 32 bits, of which a processor adds many at a time.
+    const RUN: usize = 1 << 14;
+    let square = |(&left, &right): (&u8, &u8)| u32::from(left.abs_diff(right)).pow(2);
+    let runs = prediction.rgb().chunks(RUN).zip(truth.rgb().chunks(RUN));
+    let squares: u64 =
+        runs.map(|(left, right)| u64::from(left.iter().zip(right).map(square).sum::<u32>())).sum();
     Ok(squares as f64 / (255.0 * 255.0) / truth.rgb().len() as f64)
 }
 
