@@ -53,6 +53,18 @@ doctor DEVICE="cpu":
 parity DIR:
     EARTHMAPPER_PARITY="{{absolute_path(DIR)}}" cargo test --release --workspace --test parity --test nets -- --nocapture
 
+# The page in Debian's Chromium, against the program as built; screenshots go to the folder SHOTS.
+browser SHOTS="target/shots":
+    cd tools/browser && npm install --no-audit --no-fund && node page.mjs ../../target/release/earthmapper "{{absolute_path(SHOTS)}}"
+
+# The interface against its description, at a server that runs with the demo (needs schemathesis).
+contract URL="http://127.0.0.1:8000":
+    schemathesis run {{URL}}/openapi.json --exclude-checks positive_data_acceptance
+
+# The server under load from another process.
+load SECONDS="20":
+    python3 tools/load/load.py target/release/earthmapper {{SECONDS}}
+
 # Checks licences and advisories (needs cargo-deny).
 deny:
     cargo deny check

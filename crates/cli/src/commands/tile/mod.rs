@@ -1,8 +1,7 @@
-//! `tile`: a pyramid of photographs into one of maps, or the other way. `mosaic.rs` joins tiles to a plane of pixels,
-//! `lower.rs` makes lower zooms out of higher ones.
+//! `tile`: a pyramid of photographs into one of maps, or the other way. `lower.rs` makes lower zooms out of
+//! higher ones.
 
 mod lower;
-mod mosaic;
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -10,16 +9,14 @@ use std::time::Instant;
 
 use anyhow::Result;
 use earthmapper::EarthMapper;
-use earthmapper::lattice::{Lattice, PlaneArea};
-use earthmapper::sampler::derive_seed;
-use earthmapper::scene::{Seam, WindowOptions};
-use earthmapper::translator::{GenerationOptions, Translator};
-use earthmapper::windows::Setting;
+use earthmapper::pyramid::{Pyramid, PyramidOptions};
+use earthmapper::scene::Seam;
+use earthmapper::translator::GenerationOptions;
 use earthmapper_geo::picture::{decode_picture, encode_picture};
 use earthmapper_geo::store::{
     Existing, StoreError, TileFormat, TileMetadata, TileReader, TileWriter, create_tiles, open_tiles,
 };
-use earthmapper_geo::{BoundingBox, Modality, Picture, Place, Tile, WriteOptions};
+use earthmapper_geo::{BoundingBox, Modality, Picture, Tile, WriteOptions};
 use earthmapper_lab::progress::Progress;
 use serde_json::json;
 
@@ -28,10 +25,12 @@ use crate::settings::{
     FileArgs, GenerationArgs, ModelArgs, Output, check_modality, interrupt, print, provenance, resolution,
 };
 use lower::LowerZooms;
-use mosaic::{Mosaic, load};
 
 /// Tiles are made block by block, so many zooms below the tile that they share: sixteen at most, next to each other.
 const BLOCK_ZOOMS: u8 = 2;
+
+/// Windows that are remembered for the next block.
+const REMEMBERED: usize = 256;
 
 /// Where the tiles of lower zooms come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -98,13 +97,24 @@ pub fn run(args: Args, output: &Output) -> Result<()> {
         return Err(Usage(format!("--min-zoom {low} is above --max-zoom {high}")).into());
     }
     let reader = open_tiles(&args.source)?;
-    let (tiles, lowest) = args.chosen(reader.as_ref())?;
+    let (tiles, lowest, ground) = args.chosen(reader.as_ref())?;
     let model = args.model.load()?;
     check_modality(&model, args.to)?;
     check_modality(&model, args.to.other())?;
     let options = args.generation.options(model.generation.towards(args.to))?;
-    let mut maker =
-        Maker { args: &args, reader: reader.as_ref(), model: &model, options: &options, zoom: None };
+    let pyramid = PyramidOptions {
+        to: args.to,
+        seed: args.generation.seed,
+        generation: &options,
+        seam: args.seam,
+        batch_size: args.batch_size as usize,
+        remembered: REMEMBERED,
+        limits: args.files.limits(),
+        side: None,
+        ground,
+    };
+    let pyramid = Pyramid::new(reader.as_ref(), &model, pyramid);
+    let mut maker = Maker { args: &args, model: &model, options: &options, pyramid };
     maker.check_resolution(&tiles)?;
     let mut lower = match lowest {
         Some(lowest) => LowerZooms::new(&tiles, lowest),
@@ -137,18 +147,18 @@ pub fn run(args: Args, output: &Output) -> Result<()> {
                 open.push(*tile);
             }
         }
-        maker.prepare(&open)?;
+        maker.pyramid.prepare(&open)?;
         for &tile in block {
             if interrupt.requested() {
                 writer.flush()?;
                 return Err(Interrupted(args.going_on()).into());
             }
             let picture = match open.contains(&tile) {
-                true => match maker.tile(tile) {
-                    Ok(picture) => Some(picture),
+                true => match maker.pyramid.tile(tile) {
+                    Ok(made) => Some(made.picture),
                     // A tile that cannot be read is no reason to lose the others.
                     Err(error) => {
-                        tracing::warn!("{tile}: {}", crate::exit::line(&error));
+                        tracing::warn!("{tile}: {}", crate::exit::line(&error.into()));
                         failed.push(tile);
                         None
                     }
@@ -192,149 +202,38 @@ fn written(writer: &dyn TileWriter, tile: Tile, args: &Args) -> Result<Option<Pi
 /// Makes tiles.
 struct Maker<'a> {
     args: &'a Args,
-    reader: &'a dyn TileReader,
     model: &'a EarthMapper,
     options: &'a GenerationOptions,
-    /// The zoom that is being made, with [`Seam::Blend`].
-    zoom: Option<Zoom<'a>>,
+    pyramid: Pyramid<'a>,
 }
 
-/// What is remembered of one zoom.
-struct Zoom<'a> {
-    number: u8,
-    /// Side of its tiles in pixels.
-    side: u32,
-    mosaic: Mosaic<'a>,
-    lattice: Lattice<'a>,
-    broken: Vec<(Tile, anyhow::Error)>,
-}
-
-impl<'a> Maker<'a> {
-    /// Side of a zoom's tiles in pixels: that of the first one that can be read.
-    fn side(&self, tiles: &[Tile]) -> u32 {
-        let limits = self.args.files.limits();
-        let readable = |tile: &Tile| load(self.reader, *tile, &limits, None).ok().flatten();
-        tiles.iter().find_map(readable).map_or(256, |picture| picture.width())
-    }
-
-    /// How many times as large as the model's a tile's pixels are.
-    fn ratio(&self, tile: Tile, side: u32) -> f64 {
-        resolution::ratio(self.model, tile.metres_per_pixel(side))
-    }
-
+impl Maker<'_> {
     /// Refuses tiles whose pixels are far larger or smaller than the model's.
     fn check_resolution(&self, tiles: &[Tile]) -> Result<()> {
         for zoom in tiles.chunk_by(|a, b| a.z() == b.z()) {
-            let (tile, side) = (zoom[zoom.len() / 2], self.side(zoom));
-            if !resolution::is_within_reason(self.ratio(tile, side)) && !self.args.force {
+            let tile = zoom[zoom.len() / 2];
+            let metres = tile.metres_per_pixel(self.pyramid.side(zoom));
+            if !resolution::is_within_reason(resolution::ratio(self.model, metres)) && !self.args.force {
                 let cure = format!(
                     "leave out zoom {} with --min-zoom or --max-zoom, or pass --force to translate the tiles as they are",
                     tile.z()
                 );
-                let metres = tile.metres_per_pixel(side);
                 return Err(resolution::refusal(self.model, &self.args.source, metres, &cure).into());
             }
         }
         Ok(())
     }
 
-    /// Power of two by which tiles are resampled for the model.
-    fn resampling(&self, tile: Tile, side: u32) -> i32 {
-        let ratio = self.ratio(tile, side);
-        if resolution::is_within_reason(ratio) { ratio.log2().round() as i32 } else { 0 }
-    }
-
-    /// Makes the windows that some tiles of one zoom need.
-    fn prepare(&mut self, tiles: &[Tile]) -> Result<()> {
-        let Some(&first) = tiles.first().filter(|_| self.args.seam == Seam::Blend) else { return Ok(()) };
-        if self.zoom.as_ref().is_none_or(|zoom| zoom.number != first.z()) {
-            let side = self.side(tiles);
-            let told = self.model.config.trained_on.places_known;
-            let seed = derive_seed(self.args.generation.seed, &[u64::from(first.z())]);
-            self.zoom = Some(Zoom {
-                number: first.z(),
-                side,
-                mosaic: Mosaic::new(self.reader, self.args.files.limits(), first.z(), side, told),
-                lattice: Lattice::new(
-                    Translator::new(self.model),
-                    self.args.to,
-                    (seed, self.options),
-                    self.resampling(first, side),
-                    self.args.batch_size as usize,
-                ),
-                broken: Vec::new(),
-            });
-        }
-        let zoom = self.zoom.as_mut().expect("set just now");
-        let areas: Vec<PlaneArea> = tiles.iter().map(|tile| zoom.area(*tile)).collect();
-        zoom.lattice.prepare(&mut zoom.mosaic, &areas)?;
-        zoom.broken.extend(zoom.mosaic.take_broken());
-        Ok(())
-    }
-
-    /// Makes a tile, which was prepared.
-    fn tile(&mut self, tile: Tile) -> Result<Picture> {
-        match &mut self.zoom {
-            Some(zoom) if self.args.seam == Seam::Blend => {
-                if let Some(index) = zoom.broken.iter().position(|(broken, _)| *broken == tile) {
-                    return Err(zoom.broken.swap_remove(index).1);
-                }
-                Ok(zoom.lattice.picture(zoom.area(tile)))
-            }
-            _ => self.alone(tile),
-        }
-    }
-
-    /// Makes a tile without its neighbours.
-    fn alone(&self, tile: Tile) -> Result<Picture> {
-        let picture = load(self.reader, tile, &self.args.files.limits(), None)?
-            .ok_or_else(|| BadInput(format!("{tile}: has vanished")))?;
-        let setting = Setting {
-            place: self.place(tile, picture.width()),
-            seed: self.seed(tile),
-            options: self.options,
-        };
-        let scale = 2f64.powi(self.resampling(tile, picture.width()));
-        let windows =
-            WindowOptions { scale, batch_size: self.args.batch_size as usize, ..Default::default() };
-        let translator = Translator::new(self.model);
-        let mut made = translator.translate(&picture, self.args.to, &setting, &windows, &mut |_, _| {})?;
-        Ok(made.remove(0).picture)
-    }
-
     /// A tile's file, with its label.
     fn encoded(&self, tile: Tile, picture: &Picture) -> Result<Vec<u8>> {
         let task = format!("{} → {}", self.args.to.other(), self.args.to);
-        let place = self.place(tile, picture.width());
+        let place = self.pyramid.place(tile, picture.width());
         let source = Some(self.args.source.as_path());
         let mut provenance =
             provenance(self.model, &task, self.args.generation.seed, source, place, self.options);
         provenance.extra.insert("tile".into(), tile.to_string());
         let options = WriteOptions { provenance: Some(provenance), ..Default::default() };
         Ok(encode_picture(TileFormat::Png.extension(), picture, &options)?)
-    }
-
-    fn place(&self, tile: Tile, side: u32) -> Option<Place> {
-        let known = self.model.config.trained_on.places_known;
-        known.then(|| Place::new(tile.centre(), Some(tile.metres_per_pixel(side))).ok()).flatten()
-    }
-
-    fn seed(&self, tile: Tile) -> u64 {
-        let parts = [u64::from(tile.z()), u64::from(tile.x()), u64::from(tile.y())];
-        derive_seed(self.args.generation.seed, &parts)
-    }
-}
-
-impl Zoom<'_> {
-    /// Where a tile lies on the plane.
-    fn area(&self, tile: Tile) -> PlaneArea {
-        let side = i64::from(self.side);
-        PlaneArea {
-            x: i64::from(tile.x()) * side,
-            y: i64::from(tile.y()) * side,
-            width: self.side,
-            height: self.side,
-        }
     }
 }
 
@@ -359,12 +258,15 @@ impl Args {
         }
     }
 
-    /// The tiles of the source that are to be translated and, when lower zooms are to be made from them, the lowest.
-    fn chosen(&self, reader: &dyn TileReader) -> Result<(Vec<Tile>, Option<u8>)> {
+    /// The tiles of the source that are to be translated; when lower zooms are to be made from them, the lowest; and the
+    /// ground of the whole source.
+    fn chosen(&self, reader: &dyn TileReader) -> Result<(Vec<Tile>, Option<u8>, Option<BoundingBox>)> {
         let zooms = self.min_zoom.unwrap_or(0)..=self.max_zoom.unwrap_or(u8::MAX);
         let mut covers = std::collections::HashMap::new();
         let mut tiles = Vec::new();
-        for tile in reader.tiles()?.into_iter().filter(|tile| zooms.contains(&tile.z())) {
+        let all = reader.tiles()?;
+        let ground = reader.metadata().clone().completed(&all).bounds;
+        for tile in all.into_iter().filter(|tile| zooms.contains(&tile.z())) {
             let inside = match &self.bbox {
                 None => true,
                 Some(bbox) => {
@@ -388,10 +290,10 @@ impl Args {
             return Err(BadInput(text).into());
         };
         if self.lower_zooms == Lower::Translate {
-            return Ok((tiles, None));
+            return Ok((tiles, None, ground));
         }
         tiles.retain(|tile| tile.z() == deepest);
-        Ok((tiles, Some(self.min_zoom.unwrap_or(lowest))))
+        Ok((tiles, Some(self.min_zoom.unwrap_or(lowest)), ground))
     }
 
     /// What the result says about itself: above all, that it is synthetic.
@@ -414,10 +316,10 @@ fn dry_run(args: &Args, tiles: &[Tile], all: usize, mut maker: Maker, output: &O
     // A block, because neighbours share windows.
     let middle = block(tiles[tiles.len() / 2]);
     let sample: Vec<Tile> = tiles.iter().copied().filter(|tile| block(*tile) == middle).collect();
-    maker.prepare(&sample)?;
+    maker.pyramid.prepare(&sample)?;
     let mut bytes = 0;
     for &tile in &sample {
-        let picture = maker.tile(tile)?;
+        let picture = maker.pyramid.tile(tile)?.picture;
         bytes += maker.encoded(tile, &picture)?.len();
     }
     let per_tile = 1.0 / sample.len() as f64;

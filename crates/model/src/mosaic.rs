@@ -1,18 +1,19 @@
 //! The tiles of one zoom as a plane of pixels.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use anyhow::Result;
-use earthmapper::lattice::Plane;
 use earthmapper_geo::picture::decode_picture;
 use earthmapper_geo::store::TileReader;
 use earthmapper_geo::{Picture, PictureLimits, Place, Tile};
+
+use crate::lattice::Plane;
+use crate::pyramid::PyramidError;
 
 /// Decoded tiles that are remembered.
 const REMEMBERED: usize = 64;
 
 /// The tiles of one zoom, (0, 0) at the top left corner of the world. East of the last tile comes the first.
-pub struct Mosaic<'a> {
+pub(crate) struct Mosaic<'a> {
     reader: &'a dyn TileReader,
     limits: PictureLimits,
     zoom: u8,
@@ -21,19 +22,19 @@ pub struct Mosaic<'a> {
     /// Whether the model is told where windows lie.
     told: bool,
     decoded: HashMap<Tile, Option<Picture>>,
-    /// Tiles that are there but cannot be used, each with why.
-    broken: Vec<(Tile, anyhow::Error)>,
+    /// Tiles that are there but cannot be used.
+    broken: HashSet<Tile>,
 }
 
 impl<'a> Mosaic<'a> {
     /// The tiles of a zoom, all of `side` pixels.
     pub fn new(reader: &'a dyn TileReader, limits: PictureLimits, zoom: u8, side: u32, told: bool) -> Self {
-        Self { reader, limits, zoom, side, told, decoded: HashMap::new(), broken: Vec::new() }
+        Self { reader, limits, zoom, side, told, decoded: HashMap::new(), broken: HashSet::new() }
     }
 
-    /// Takes the tiles that could not be used since the last call, each with why.
-    pub fn take_broken(&mut self) -> Vec<(Tile, anyhow::Error)> {
-        std::mem::take(&mut self.broken)
+    /// Whether a tile was found to be there but of no use.
+    pub fn is_broken(&self, tile: Tile) -> bool {
+        self.broken.contains(&tile)
     }
 
     /// A tile, or none where there is none or one that cannot be used.
@@ -42,13 +43,10 @@ impl<'a> Mosaic<'a> {
             if self.decoded.len() >= REMEMBERED {
                 self.decoded.clear();
             }
-            let picture = match load(self.reader, tile, &self.limits, Some(self.side)) {
-                Ok(picture) => picture,
-                Err(error) => {
-                    self.broken.push((tile, error));
-                    None
-                }
-            };
+            let picture = load(self.reader, tile, &self.limits, Some(self.side)).unwrap_or_else(|_| {
+                self.broken.insert(tile);
+                None
+            });
             self.decoded.insert(tile, picture);
         }
         self.decoded[&tile].as_ref()
@@ -56,33 +54,28 @@ impl<'a> Mosaic<'a> {
 }
 
 /// Reads and decodes a tile; it must have the given side, if one is given.
-pub fn load(
+pub(crate) fn load(
     reader: &dyn TileReader,
     tile: Tile,
     limits: &PictureLimits,
     side: Option<u32>,
-) -> Result<Option<Picture>> {
+) -> Result<Option<Picture>, PyramidError> {
     let Some(encoded) = reader.read(tile)? else { return Ok(None) };
     let name = reader.path().join(format!("{tile}.{}", encoded.format.extension()));
     let picture = decode_picture(&encoded.bytes, &name, limits)?;
     match side {
         Some(side) if (picture.width(), picture.height()) != (side, side) => {
-            let text = format!(
-                "{}: has {} × {} pixels and others have {side} × {side}; make all tiles of one size",
-                name.display(),
-                picture.width(),
-                picture.height()
-            );
-            Err(crate::exit::BadInput(text).into())
+            let (width, height) = (picture.width(), picture.height());
+            Err(PyramidError::Side { name, width, height, side })
         }
         _ => Ok(Some(picture)),
     }
 }
 
 impl Plane for Mosaic<'_> {
-    type Error = anyhow::Error;
+    type Error = PyramidError;
 
-    fn read(&mut self, x: i64, y: i64, side: u32) -> Result<Option<Picture>> {
+    fn read(&mut self, x: i64, y: i64, side: u32) -> Result<Option<Picture>, PyramidError> {
         let (length, world) = (i64::from(self.side), 1i64 << self.zoom);
         let mut whole: Option<Picture> = None;
         let mut holes = Vec::new();
