@@ -4,6 +4,7 @@ use std::io::ErrorKind;
 
 use earthmapper::device::DeviceError;
 use earthmapper::model::ModelError;
+use earthmapper::pyramid::PyramidError;
 use earthmapper::translator::GenerationError;
 use earthmapper_geo::dataset::{DatasetError, SplitError};
 use earthmapper_geo::raster::RasterError;
@@ -15,6 +16,7 @@ use earthmapper_lab::import::ImportError;
 use earthmapper_lab::nets::WeightsError;
 use earthmapper_lab::run::RunError;
 use earthmapper_lab::session::TrainError;
+use earthmapper_server::{ConfigError, StartError};
 
 /// Something went wrong that no other code says: 1.
 pub const FAILURE: i32 = 1;
@@ -89,6 +91,15 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<i32> {
     if cause.is::<NoModel>() || cause.is::<GenerationError>() {
         return Some(MODEL);
     }
+    if let Some(error) = cause.downcast_ref::<PyramidError>() {
+        return match error {
+            PyramidError::Store(error) => code_of(error),
+            PyramidError::Picture(error) => code_of(error),
+            PyramidError::Tile(error) => code_of(error),
+            PyramidError::Generation(error) => code_of(error),
+            PyramidError::Side { .. } | PyramidError::Vanished(_) => Some(BAD_INPUT),
+        };
+    }
     if let Some(error) = cause.downcast_ref::<StoreError>() {
         return Some(if error.is_bad_input() { BAD_INPUT } else { FAILURE });
     }
@@ -107,6 +118,8 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<i32> {
         || cause.is::<PlaceError>()
         || cause.is::<ImportError>()
         || cause.is::<WeightsError>()
+        || cause.is::<ConfigError>()
+        || matches!(cause.downcast_ref(), Some(StartError::Source(_)))
     {
         return Some(BAD_INPUT);
     }

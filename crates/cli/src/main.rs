@@ -36,6 +36,7 @@ enum Command {
     Outpaint(commands::outpaint::Args),
     Tile(commands::tile::Args),
     Render(commands::render::Args),
+    Serve(commands::serve::Args),
     Dataset(commands::dataset::Args),
     #[command(subcommand)]
     Train(commands::train::Command),
@@ -58,6 +59,7 @@ fn main() {
         Command::Outpaint(args) => commands::outpaint::run(args, output),
         Command::Tile(args) => commands::tile::run(args, output),
         Command::Render(args) => commands::render::run(args, output),
+        Command::Serve(args) => commands::serve::run(args, output),
         Command::Dataset(args) => commands::dataset::run(args, output),
         Command::Train(command) => commands::train::run(command, output),
         Command::Evaluate(args) => commands::evaluate::run(*args, output),

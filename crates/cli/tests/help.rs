@@ -5,7 +5,7 @@ mod support;
 
 use support::Workshop;
 
-const COMMANDS: [&str; 23] = [
+const COMMANDS: [&str; 24] = [
     "",
     "translate",
     "generate",
@@ -13,6 +13,7 @@ const COMMANDS: [&str; 23] = [
     "outpaint",
     "tile",
     "render",
+    "serve",
     "dataset",
     "dataset make",
     "dataset check",

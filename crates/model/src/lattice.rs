@@ -56,6 +56,8 @@ pub struct Lattice<'a> {
     /// Pixels of the plane from window to window.
     step: i64,
     fade: Vec<f32>,
+    /// How many windows are remembered beyond those needed right now.
+    remembered: usize,
     made: HashMap<(i64, i64), Window>,
     /// Counts calls, to know which windows were not needed for long.
     now: u64,
@@ -63,8 +65,14 @@ pub struct Lattice<'a> {
 
 struct Window {
     /// None where the source has nothing.
-    picture: Option<Picture>,
+    made: Option<Made>,
     needed: u64,
+}
+
+struct Made {
+    picture: Picture,
+    /// One value per token.
+    uncertainty: Vec<f32>,
 }
 
 impl<'a> Lattice<'a> {
@@ -82,8 +90,14 @@ impl<'a> Lattice<'a> {
         let (span, step) = (across(side), across(f64::from(translator.step())));
         let fade = Fade::cosine(span).columns;
         let batch_size = batch_size.max(1);
-        let made = HashMap::new();
-        Self { translator, to, seed, options, batch_size, span, step: i64::from(step), fade, made, now: 0 }
+        let (made, remembered) = (HashMap::new(), REMEMBERED);
+        let step = i64::from(step);
+        Self { translator, to, seed, options, batch_size, span, step, fade, remembered, made, now: 0 }
+    }
+
+    /// Remembers so many windows beyond those needed right now, instead of 256. One takes `3 · span²` bytes.
+    pub fn with_remembered(self, remembered: usize) -> Self {
+        Self { remembered, ..self }
     }
 
     /// Makes the windows that some parts need and are not remembered.
@@ -104,10 +118,10 @@ impl<'a> Lattice<'a> {
         for corners in open.chunks(self.batch_size) {
             self.make(plane, corners)?;
         }
-        if self.made.len() > open.len() + REMEMBERED {
+        if self.made.len() > open.len() + self.remembered {
             let mut ages: Vec<u64> = self.made.values().map(|window| window.needed).collect();
             ages.sort_unstable();
-            let oldest = ages[ages.len() - REMEMBERED].min(self.now);
+            let oldest = ages.get(ages.len() - self.remembered).copied().unwrap_or(self.now).min(self.now);
             self.made.retain(|_, window| window.needed >= oldest);
         }
         Ok(())
@@ -118,25 +132,53 @@ impl<'a> Lattice<'a> {
     /// # Panics
     /// When it was not among those [prepared](Self::prepare) last.
     pub fn picture(&self, area: PlaneArea) -> Picture {
+        let span = self.span as usize;
+        let sums = self.sums(area, |made, column, row| {
+            let start = (row * span + column) * 3;
+            let rgb = &made.picture.rgb()[start..start + 3];
+            [f32::from(rgb[0]), f32::from(rgb[1]), f32::from(rgb[2]), 1.0]
+        });
+        let rgb = sums.iter().flat_map(|&[r, g, b, weight]| [r, g, b].map(|sum| mean_byte(sum, weight)));
+        Picture::new(area.width, area.height, rgb.collect()).expect("three bytes a pixel")
+    }
+
+    /// How undecided the model was about each pixel of a part, `[height, width]`: 0 certain … 255 no idea (token entropy
+    /// over ln V); 0 where the source has nothing.
+    ///
+    /// # Panics
+    /// As [`Lattice::picture`].
+    pub fn uncertainty(&self, area: PlaneArea) -> Vec<u8> {
+        let span = self.span as usize;
+        let sums = self.sums(area, |made, column, row| {
+            let tokens = made.uncertainty.len().isqrt();
+            [255.0 * made.uncertainty[row * tokens / span * tokens + column * tokens / span], 1.0]
+        });
+        sums.iter().map(|&[sum, weight]| mean_byte(sum, weight)).collect()
+    }
+
+    /// Cross-faded sums of what windows have at each pixel (their column and row), `[height, width]`.
+    fn sums<const N: usize>(
+        &self,
+        area: PlaneArea,
+        values: impl Fn(&Made, usize, usize) -> [f32; N],
+    ) -> Vec<[f32; N]> {
         let (width, height) = (area.width as usize, area.height as usize);
-        let mut sums = vec![[0.0f32; 4]; width * height];
+        let mut sums = vec![[0.0f32; N]; width * height];
         for corner in self.corners(area) {
             let window = self.made.get(&corner).expect("a prepared part");
-            let Some(picture) = &window.picture else { continue };
+            let Some(made) = &window.made else { continue };
             let span = i64::from(self.span);
-            let pixels = picture.rgb().as_chunks::<3>().0;
             for y in area.y.max(corner.1)..(area.y + i64::from(area.height)).min(corner.1 + span) {
                 for x in area.x.max(corner.0)..(area.x + i64::from(area.width)).min(corner.0 + span) {
                     let (column, row) = ((x - corner.0) as usize, (y - corner.1) as usize);
                     let weight = self.fade[column] * self.fade[row];
-                    let [r, g, b] = pixels[row * self.span as usize + column].map(f32::from);
                     let sum = &mut sums[(y - area.y) as usize * width + (x - area.x) as usize];
-                    sum.iter_mut().zip([r, g, b, 1.0]).for_each(|(sum, value)| *sum += weight * value);
+                    let values = values(made, column, row);
+                    sum.iter_mut().zip(values).for_each(|(sum, value)| *sum += weight * value);
                 }
             }
         }
-        let rgb = sums.iter().flat_map(|&[r, g, b, weight]| [r, g, b].map(|sum| mean_byte(sum, weight)));
-        Picture::new(area.width, area.height, rgb.collect()).expect("three bytes a pixel")
+        sums
     }
 
     /// Top left corners of the windows that touch a part, row by row.
@@ -164,7 +206,7 @@ impl<'a> Lattice<'a> {
                     pictures.push(picture.resized(side, side));
                 }
                 None => {
-                    self.made.insert(corner, Window { picture: None, needed: self.now });
+                    self.made.insert(corner, Window { made: None, needed: self.now });
                 }
             }
         }
@@ -185,9 +227,10 @@ impl<'a> Lattice<'a> {
         let seeds: Vec<u64> =
             seen.iter().map(|&(x, y)| window_seed(self.seed, (x as u32, y as u32))).collect();
         let made = self.translator.run(&conditions, &seeds, self.options, &mut |_| {})?.remove(0);
-        for (corner, picture) in seen.into_iter().zip(self.translator.decode(made.reconstruction)) {
-            let picture = Some(picture.resized(self.span, self.span));
-            self.made.insert(corner, Window { picture, needed: self.now });
+        let pictures = self.translator.decode(made.reconstruction).into_iter().zip(made.uncertainty);
+        for (corner, (picture, uncertainty)) in seen.into_iter().zip(pictures) {
+            let made = Some(Made { picture: picture.resized(self.span, self.span), uncertainty });
+            self.made.insert(corner, Window { made, needed: self.now });
         }
         Ok(())
     }

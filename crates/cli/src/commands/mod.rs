@@ -10,6 +10,7 @@ pub mod man;
 pub mod model;
 pub mod outpaint;
 pub mod render;
+pub mod serve;
 pub mod tile;
 pub mod train;
 pub mod translate;

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
-use earthmapper::guidance::{Complexity, ComplexityGuidance, Guidance, KeyPointForce};
+use earthmapper::guidance::{Complexity, Guidance, KeyPointForce};
 use earthmapper::sampler::SamplerConfig;
 use earthmapper::translator::{Decode, GenerationOptions};
 
@@ -17,7 +17,7 @@ pub struct GenerationArgs {
     #[arg(long, default_value_t = 0, env = "EARTHMAPPER_SEED")]
     pub seed: u64,
     /// Guidance: off, a complexity triple A,B,G, constant:S or ramp:S.
-    #[arg(long, value_parser = parse_guidance, env = "EARTHMAPPER_GUIDANCE")]
+    #[arg(long, value_parser = str::parse::<Guidance>, env = "EARTHMAPPER_GUIDANCE")]
     pub guidance: Option<Guidance>,
     /// What complexity guidance measures.
     #[arg(long, value_enum, env = "EARTHMAPPER_COMPLEXITY")]
@@ -164,26 +164,10 @@ fn finite(text: &str) -> Result<f32, String> {
     if value.is_finite() { Ok(value) } else { Err(format!("{text} is not finite")) }
 }
 
-fn parse_guidance(text: &str) -> Result<Guidance, String> {
-    if text == "off" {
-        return Ok(Guidance::Off);
-    }
-    if let Some(strength) = text.strip_prefix("constant:") {
-        return Ok(Guidance::Constant(finite(strength)?));
-    }
-    if let Some(scale) = text.strip_prefix("ramp:") {
-        return Ok(Guidance::Ramp(finite(scale)?));
-    }
-    let triple: Option<Vec<f32>> = text.split(',').map(|part| finite(part).ok()).collect();
-    match triple.as_deref() {
-        Some(&[alpha, beta, gamma]) => Ok(Guidance::Complexity(ComplexityGuidance::new(alpha, beta, gamma))),
-        _ => Err("use off, A,B,G, constant:S or ramp:S".into()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use clap::Parser;
+    use earthmapper::guidance::ComplexityGuidance;
 
     use super::*;
 

@@ -210,16 +210,9 @@ pub fn provenance(
     place: Option<Place>,
     options: &GenerationOptions,
 ) -> Provenance {
-    let mut provenance = Provenance::new(model.config.name.clone(), task);
-    provenance.seed = Some(seed);
     // The name only: where a file lay on somebody's machine is nobody's business.
-    provenance.source =
-        source.and_then(|path| path.file_name()).map(|name| name.to_string_lossy().into_owned());
-    provenance.extra.insert("options".into(), serde_json::to_string(options).expect("plain data"));
-    if let Some(place) = place {
-        provenance.extra.insert("place".into(), serde_json::to_string(&place).expect("plain data"));
-    }
-    provenance
+    let source = source.and_then(|path| path.file_name()).map(|name| name.to_string_lossy().into_owned());
+    model.config.label(task, seed, source, place, options)
 }
 
 /// The place as this model may be told it. One that was trained without places takes a coordinate for noise, which

@@ -9,6 +9,7 @@
 //! | [`SplitOptions`], [`assign`], [`split_dataset`] | training, validation and test by blocks of ground with a buffer |
 //! | [`Manifest`], [`PairRecord`] | the file `manifest.jsonl`, which training reads |
 //! | [`check`](fn@check), [`Problem`] | everything that is wrong with a dataset |
+//! | [`open_source`], [`SourceTiles`] | a source of any kind as tiles of web Mercator |
 //! | [`stats`](fn@stats), [`DatasetStats`] | counts, places, colours and sheets, as one page of HTML |
 //!
 //! A dataset is a folder: `manifest.jsonl`, `rejected.jsonl`, and pairs side by side (photograph left, map right) as PNG
@@ -31,6 +32,7 @@ mod sheet;
 mod shift;
 mod split;
 mod stats;
+mod tiles;
 mod world;
 
 pub use check::{Problem, check};
@@ -45,3 +47,4 @@ pub use sheet::{alignment_sheet, contact_sheet};
 pub use shift::{Shift, find_shift};
 pub use split::{Assignment, HoldOut, Split, SplitError, SplitOptions, assign, split_dataset};
 pub use stats::{ChannelStats, DatasetStats, stats};
+pub use tiles::{SourceTiles, open_source};

@@ -113,6 +113,27 @@ pub fn encode_with_holes(
     encode(Path::new("picture").with_extension(ending).as_path(), &pixels, options)
 }
 
+/// Encodes grey values in memory, as [`write_grey`] would into a file with this ending.
+///
+/// # Panics
+///
+/// As [`write_grey`].
+///
+/// # Errors
+///
+/// As [`encode_picture`].
+pub fn encode_grey(
+    ending: &str,
+    width: u32,
+    height: u32,
+    values: &[u8],
+    options: &WriteOptions,
+) -> Result<Vec<u8>, PictureError> {
+    assert!(width > 0 && height > 0 && values.len() == area(width, height), "one value per pixel");
+    let pixels = Pixels { width, height, values, colour: ExtendedColorType::L8 };
+    encode(Path::new("picture").with_extension(ending).as_path(), &pixels, options)
+}
+
 /// Checks, before any work, that a picture of this size fits into the format that the name says.
 ///
 /// # Errors

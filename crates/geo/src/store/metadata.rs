@@ -207,6 +207,12 @@ impl TileMetadata {
         Some((centre.longitude(), centre.latitude(), self.min_zoom?))
     }
 
+    /// The same with what is open (bounds, zooms) found from the tiles that are there.
+    pub fn completed(mut self, tiles: &[Tile]) -> Self {
+        self.complete(tiles);
+        self
+    }
+
     /// Sets what is open (bounds, zooms) from the tiles that are there. The bounds are those of the deepest zoom: the
     /// zooms above it cover at least that, and often the whole world.
     pub(super) fn complete(&mut self, tiles: &[Tile]) {

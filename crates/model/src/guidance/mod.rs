@@ -68,6 +68,32 @@ impl Guidance {
     }
 }
 
+impl std::str::FromStr for Guidance {
+    type Err = String;
+
+    /// `off`, a complexity triple `A,B,G`, `constant:S` or `ramp:S`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let finite = |text: &str| {
+            let value: f32 = text.trim().parse().map_err(|_| format!("{text:?} is not a number"))?;
+            if value.is_finite() { Ok(value) } else { Err(format!("{text} is not finite")) }
+        };
+        if text == "off" {
+            return Ok(Self::Off);
+        }
+        if let Some(strength) = text.strip_prefix("constant:") {
+            return Ok(Self::Constant(finite(strength)?));
+        }
+        if let Some(scale) = text.strip_prefix("ramp:") {
+            return Ok(Self::Ramp(finite(scale)?));
+        }
+        let triple: Option<Vec<f32>> = text.split(',').map(|part| finite(part).ok()).collect();
+        match triple.as_deref() {
+            Some(&[alpha, beta, gamma]) => Ok(Self::Complexity(ComplexityGuidance::new(alpha, beta, gamma))),
+            _ => Err("use off, A,B,G, constant:S or ramp:S".into()),
+        }
+    }
+}
+
 /// logits = uncond + s · (cond − uncond), in place of the conditional logits.
 pub fn guide(conditional: &mut [f32], unconditional: &[f32], strength: f32) {
     for (conditional, unconditional) in conditional.iter_mut().zip(unconditional) {

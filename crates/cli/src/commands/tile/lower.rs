@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 
+use earthmapper::pyramid::TilePicture;
 use earthmapper_geo::{Mask, Picture, Tile};
 
-use super::mosaic::Ground;
+
 
 /// Tiles of lower zooms that wait for the tiles below them.
 pub struct LowerZooms {
@@ -16,7 +17,7 @@ pub struct LowerZooms {
 }
 
 struct Waiting {
-    quarters: Vec<(Tile, Ground)>,
+    quarters: Vec<(Tile, TilePicture)>,
     /// Tiles that came, with a picture or without.
     came: usize,
 }
@@ -56,29 +57,29 @@ impl LowerZooms {
 
     /// Takes a tile, or word that there will be none; gives the tiles above it that are complete now, from the nearest
     /// on, those that came out empty left out.
-    pub fn add(&mut self, tile: Tile, ground: Option<&Ground>) -> Vec<(Tile, Ground)> {
+    pub fn add(&mut self, tile: Tile, picture: Option<&TilePicture>) -> Vec<(Tile, TilePicture)> {
         let mut done = Vec::new();
-        let mut next = Some((tile, ground.cloned()));
-        while let Some((tile, ground)) = next.take() {
+        let mut next = Some((tile, picture.cloned()));
+        while let Some((tile, tile_picture)) = next.take() {
             let Some(parent) = tile.parent().filter(|parent| parent.z() >= self.lowest) else { break };
             let waiting =
                 self.waiting.entry(parent).or_insert_with(|| Waiting { quarters: Vec::new(), came: 0 });
             waiting.came += 1;
-            if let Some(ground) = ground {
+            if let Some(tile_picture) = tile_picture {
                 let half = |length: u32| length.div_ceil(2);
                 // Filled, so that what lies under the holes does not bleed out of them.
-                let picture = ground.filled();
+                let picture = tile_picture.filled();
                 let picture = picture.resized(half(picture.width()), half(picture.height()));
-                let holes = halved(&ground.holes);
-                waiting.quarters.push((tile, Ground { picture, holes }));
+                let holes = halved(&tile_picture.holes);
+                waiting.quarters.push((tile, TilePicture { picture, holes }));
             }
             if waiting.came < self.expected.get(&parent).copied().unwrap_or(0) {
                 break;
             }
             let waiting = self.waiting.remove(&parent).expect("it was there just now");
-            let ground = joined(&waiting.quarters);
-            done.extend(ground.clone().map(|ground| (parent, ground)));
-            next = Some((parent, ground));
+            let tile_picture = joined(&waiting.quarters);
+            done.extend(tile_picture.clone().map(|tile_picture| (parent, tile_picture)));
+            next = Some((parent, tile_picture));
         }
         done
     }
@@ -95,21 +96,21 @@ fn halved(holes: &Mask) -> Mask {
 }
 
 /// Four quarters as one tile, which has a hole where one is missing.
-fn joined(quarters: &[(Tile, Ground)]) -> Option<Ground> {
+fn joined(quarters: &[(Tile, TilePicture)]) -> Option<TilePicture> {
     let (_, first) = quarters.first()?;
     let (width, height) = (first.picture.width(), first.picture.height());
     let mut picture = Picture::filled(2 * width, 2 * height, [0; 3]);
     let mut masks: [Option<Mask>; 4] = Default::default();
-    for (tile, ground) in quarters {
+    for (tile, tile_picture) in quarters {
         let (column, row) = (tile.x() % 2, tile.y() % 2);
-        picture.paste(&ground.picture.resized(width, height), column * width, row * height);
-        masks[(2 * row + column) as usize] = Some(ground.holes.resized(width, height));
+        picture.paste(&tile_picture.picture.resized(width, height), column * width, row * height);
+        masks[(2 * row + column) as usize] = Some(tile_picture.holes.resized(width, height));
     }
     let holes = Mask::drawn(2 * width, 2 * height, |x, y| {
         let mask = &masks[(2 * (y / height) + x / width) as usize];
         mask.as_ref().is_none_or(|mask| mask.is_hole(x % width, y % height))
     });
-    Some(Ground { picture, holes })
+    Some(TilePicture { picture, holes })
 }
 
 #[cfg(test)]
@@ -122,7 +123,7 @@ mod tests {
         let tiles = [tile(3, 2, 2), tile(3, 3, 2), tile(3, 2, 3), tile(3, 3, 3), tile(3, 4, 2)];
         let mut lower = LowerZooms::new(&tiles, 1);
         assert_eq!(lower.count(), 4, "two of zoom 2, two of zoom 1");
-        let grey = |value| Ground {
+        let grey = |value| TilePicture {
             picture: Picture::filled(8, 8, [value; 3]),
             holes: Mask::drawn(8, 8, |x, _| value == 30 && x > 3),
         };
@@ -131,7 +132,7 @@ mod tests {
         assert!(lower.add(tiles[2], None).is_empty());
         let done = lower.add(tiles[3], Some(&grey(30)));
         assert_eq!(done.iter().map(|(tile, _)| *tile).collect::<Vec<_>>(), [tile(2, 1, 1), tile(1, 0, 0)]);
-        let Ground { picture: whole, holes } = &done[0].1;
+        let TilePicture { picture: whole, holes } = &done[0].1;
         assert_eq!(
             (whole.width(), whole.pixel(1, 1)[0], whole.pixel(7, 1)[0], whole.pixel(7, 7)[0]),
             (8, 10, 20, 30)

@@ -1,8 +1,7 @@
-//! `tile`: a pyramid of photographs into one of maps, or the other way. `mosaic.rs` joins tiles to a plane of pixels,
-//! `lower.rs` makes lower zooms out of higher ones.
+//! `tile`: a pyramid of photographs into one of maps, or the other way. `lower.rs` makes lower zooms out of
+//! higher ones.
 
 mod lower;
-mod mosaic;
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -10,16 +9,14 @@ use std::time::Instant;
 
 use anyhow::Result;
 use earthmapper::EarthMapper;
-use earthmapper::lattice::{Lattice, PlaneArea};
-use earthmapper::sampler::derive_seed;
-use earthmapper::scene::{Seam, WindowOptions};
-use earthmapper::translator::{GenerationOptions, Translator};
-use earthmapper::windows::Setting;
+use earthmapper::pyramid::{Pyramid, PyramidOptions, TilePicture};
+use earthmapper::scene::Seam;
+use earthmapper::translator::GenerationOptions;
 use earthmapper_geo::picture::{decode_with_holes, encode_with_holes};
 use earthmapper_geo::store::{
     Existing, StoreError, TileFormat, TileMetadata, TileReader, TileWriter, create_tiles, open_tiles,
 };
-use earthmapper_geo::{BoundingBox, Modality, Picture, Place, Tile, WriteOptions};
+use earthmapper_geo::{BoundingBox, Modality, Tile, WriteOptions};
 use earthmapper_lab::progress::Progress;
 use serde_json::json;
 
@@ -28,10 +25,12 @@ use crate::settings::{
     FileArgs, GenerationArgs, ModelArgs, Output, check_modality, interrupt, print, provenance, resolution,
 };
 use lower::LowerZooms;
-use mosaic::{Ground, Mosaic, load};
 
 /// Tiles are made block by block, so many zooms below the tile that they share: sixteen at most, next to each other.
 const BLOCK_ZOOMS: u8 = 2;
+
+/// Windows that are remembered for the next block.
+const REMEMBERED: usize = 256;
 
 /// Where the tiles of lower zooms come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -98,13 +97,24 @@ pub fn run(args: Args, output: &Output) -> Result<()> {
         return Err(Usage(format!("--min-zoom {low} is above --max-zoom {high}")).into());
     }
     let reader = open_tiles(&args.source)?;
-    let (tiles, lowest) = args.chosen(reader.as_ref())?;
+    let (tiles, lowest, ground) = args.chosen(reader.as_ref())?;
     let model = args.model.load()?;
     check_modality(&model, args.to)?;
     check_modality(&model, args.to.other())?;
     let options = args.generation.options(model.generation.towards(args.to))?;
-    let mut maker =
-        Maker { args: &args, reader: reader.as_ref(), model: &model, options: &options, zoom: None };
+    let pyramid = PyramidOptions {
+        to: args.to,
+        seed: args.generation.seed,
+        generation: &options,
+        seam: args.seam,
+        batch_size: args.batch_size as usize,
+        remembered: REMEMBERED,
+        limits: args.files.limits(),
+        side: None,
+        ground,
+    };
+    let pyramid = Pyramid::new(reader.as_ref(), &model, pyramid);
+    let mut maker = Maker { args: &args, model: &model, options: &options, pyramid };
     maker.check_resolution(&tiles)?;
     let mut lower = match lowest {
         Some(lowest) => LowerZooms::new(&tiles, lowest),
@@ -137,18 +147,18 @@ pub fn run(args: Args, output: &Output) -> Result<()> {
                 open.push(*tile);
             }
         }
-        maker.prepare(&open)?;
+        maker.pyramid.prepare(&open)?;
         for &tile in block {
             if interrupt.requested() {
                 writer.flush()?;
                 return Err(Interrupted(args.going_on()).into());
             }
-            let ground = match open.contains(&tile) {
-                true => match maker.tile(tile) {
-                    Ok(ground) => Some(ground),
+            let translated = match open.contains(&tile) {
+                true => match maker.pyramid.tile(tile) {
+                    Ok(made) => Some(made.tile),
                     // A tile that cannot be read is no reason to lose the others.
                     Err(error) => {
-                        tracing::warn!("{tile}: {}", crate::exit::line(&error));
+                        tracing::warn!("{tile}: {}", crate::exit::line(&error.into()));
                         failed.push(tile);
                         None
                     }
@@ -156,11 +166,11 @@ pub fn run(args: Args, output: &Output) -> Result<()> {
                 false if lower.count() > 0 => written(writer.as_ref(), tile, &args)?,
                 false => None,
             };
-            let new = ground.as_ref().filter(|_| open.contains(&tile)).map(|ground| (tile, ground.clone()));
-            let above = if lower.count() > 0 { lower.add(tile, ground.as_ref()) } else { Vec::new() };
-            for (tile, ground) in new.into_iter().chain(above) {
+            let new = translated.as_ref().filter(|_| open.contains(&tile)).map(|it| (tile, it.clone()));
+            let above = if lower.count() > 0 { lower.add(tile, translated.as_ref()) } else { Vec::new() };
+            for (tile, picture) in new.into_iter().chain(above) {
                 if !writer.contains(tile)? {
-                    writer.write(tile, &maker.encoded(tile, &ground)?)?;
+                    writer.write(tile, &maker.encoded(tile, &picture)?)?;
                     made += 1;
                     progress.update(before + made, 1, None);
                 }
@@ -183,163 +193,47 @@ fn block(tile: Tile) -> Tile {
 }
 
 /// A tile that is in the output already.
-fn written(writer: &dyn TileWriter, tile: Tile, args: &Args) -> Result<Option<Ground>> {
+fn written(writer: &dyn TileWriter, tile: Tile, args: &Args) -> Result<Option<TilePicture>> {
     let Some(encoded) = writer.read(tile)? else { return Ok(None) };
     let (picture, holes) = decode_with_holes(&encoded.bytes, writer.path(), &args.files.limits())?;
-    Ok(Some(Ground { picture, holes }))
+    Ok(Some(TilePicture { picture, holes }))
 }
 
 /// Makes tiles.
 struct Maker<'a> {
     args: &'a Args,
-    reader: &'a dyn TileReader,
     model: &'a EarthMapper,
     options: &'a GenerationOptions,
-    /// The zoom that is being made, with [`Seam::Blend`].
-    zoom: Option<Zoom<'a>>,
+    pyramid: Pyramid<'a>,
 }
 
-/// What is remembered of one zoom.
-struct Zoom<'a> {
-    number: u8,
-    /// Side of its tiles in pixels.
-    side: u32,
-    mosaic: Mosaic<'a>,
-    lattice: Lattice<'a>,
-    broken: Vec<(Tile, anyhow::Error)>,
-}
-
-impl<'a> Maker<'a> {
-    /// Side of a zoom's tiles in pixels: that of the first one that can be read.
-    fn side(&self, tiles: &[Tile]) -> u32 {
-        let limits = self.args.files.limits();
-        let readable = |tile: &Tile| load(self.reader, *tile, &limits, None).ok().flatten();
-        tiles.iter().find_map(readable).map_or(256, |ground| ground.picture.width())
-    }
-
-    /// How many times as large as the model's a tile's pixels are.
-    fn ratio(&self, tile: Tile, side: u32) -> f64 {
-        resolution::ratio(self.model, tile.metres_per_pixel(side))
-    }
-
+impl Maker<'_> {
     /// Refuses tiles whose pixels are far larger or smaller than the model's.
     fn check_resolution(&self, tiles: &[Tile]) -> Result<()> {
         for zoom in tiles.chunk_by(|a, b| a.z() == b.z()) {
-            let (tile, side) = (zoom[zoom.len() / 2], self.side(zoom));
-            if !resolution::is_within_reason(self.ratio(tile, side)) && !self.args.force {
+            let tile = zoom[zoom.len() / 2];
+            let metres = tile.metres_per_pixel(self.pyramid.side(zoom));
+            if !resolution::is_within_reason(resolution::ratio(self.model, metres)) && !self.args.force {
                 let cure = format!(
                     "leave out zoom {} with --min-zoom or --max-zoom, or pass --force to translate the tiles as they are",
                     tile.z()
                 );
-                let metres = tile.metres_per_pixel(side);
                 return Err(resolution::refusal(self.model, &self.args.source, metres, &cure).into());
             }
         }
         Ok(())
     }
 
-    /// Power of two by which tiles are resampled for the model.
-    fn resampling(&self, tile: Tile, side: u32) -> i32 {
-        let ratio = self.ratio(tile, side);
-        if resolution::is_within_reason(ratio) { ratio.log2().round() as i32 } else { 0 }
-    }
-
-    /// Makes the windows that some tiles of one zoom need.
-    fn prepare(&mut self, tiles: &[Tile]) -> Result<()> {
-        let Some(&first) = tiles.first().filter(|_| self.args.seam == Seam::Blend) else { return Ok(()) };
-        if self.zoom.as_ref().is_none_or(|zoom| zoom.number != first.z()) {
-            let side = self.side(tiles);
-            let told = self.model.config.trained_on.places_known;
-            let seed = derive_seed(self.args.generation.seed, &[u64::from(first.z())]);
-            self.zoom = Some(Zoom {
-                number: first.z(),
-                side,
-                mosaic: Mosaic::new(self.reader, self.args.files.limits(), first.z(), side, told),
-                lattice: Lattice::new(
-                    Translator::new(self.model),
-                    self.args.to,
-                    (seed, self.options),
-                    self.resampling(first, side),
-                    self.args.batch_size as usize,
-                ),
-                broken: Vec::new(),
-            });
-        }
-        let zoom = self.zoom.as_mut().expect("set just now");
-        let areas: Vec<PlaneArea> = tiles.iter().map(|tile| zoom.area(*tile)).collect();
-        zoom.lattice.prepare(&mut zoom.mosaic, &areas)?;
-        zoom.broken.extend(zoom.mosaic.take_broken());
-        Ok(())
-    }
-
-    /// Makes a tile, which was prepared. It is transparent where its source is.
-    fn tile(&mut self, tile: Tile) -> Result<Ground> {
-        if let Some(zoom) = &mut self.zoom
-            && let Some(index) = zoom.broken.iter().position(|(broken, _)| *broken == tile)
-        {
-            return Err(zoom.broken.swap_remove(index).1);
-        }
-        let source = load(self.reader, tile, &self.args.files.limits(), None)?
-            .ok_or_else(|| BadInput(format!("{tile}: has vanished")))?;
-        if source.is_empty() {
-            return Ok(source);
-        }
-        let picture = match &mut self.zoom {
-            Some(zoom) if self.args.seam == Seam::Blend => zoom.lattice.picture(zoom.area(tile)),
-            _ => self.alone(tile, &source)?,
-        };
-        Ok(Ground { picture, holes: source.holes })
-    }
-
-    /// Makes a tile without its neighbours.
-    fn alone(&self, tile: Tile, source: &Ground) -> Result<Picture> {
-        let picture = source.filled();
-        let setting = Setting {
-            place: self.place(tile, picture.width()),
-            seed: self.seed(tile),
-            options: self.options,
-        };
-        let scale = 2f64.powi(self.resampling(tile, picture.width()));
-        let windows =
-            WindowOptions { scale, batch_size: self.args.batch_size as usize, ..Default::default() };
-        let translator = Translator::new(self.model);
-        let mut made = translator.translate(&picture, self.args.to, &setting, &windows, &mut |_, _| {})?;
-        Ok(made.remove(0).picture)
-    }
-
     /// A tile's file, with its label.
-    fn encoded(&self, tile: Tile, Ground { picture, holes }: &Ground) -> Result<Vec<u8>> {
+    fn encoded(&self, tile: Tile, TilePicture { picture, holes }: &TilePicture) -> Result<Vec<u8>> {
         let task = format!("{} → {}", self.args.to.other(), self.args.to);
-        let place = self.place(tile, picture.width());
+        let place = self.pyramid.place(tile, picture.width());
         let source = Some(self.args.source.as_path());
         let mut provenance =
             provenance(self.model, &task, self.args.generation.seed, source, place, self.options);
         provenance.extra.insert("tile".into(), tile.to_string());
         let options = WriteOptions { provenance: Some(provenance), ..Default::default() };
         Ok(encode_with_holes(TileFormat::Png.extension(), picture, holes, &options)?)
-    }
-
-    fn place(&self, tile: Tile, side: u32) -> Option<Place> {
-        let known = self.model.config.trained_on.places_known;
-        known.then(|| Place::new(tile.centre(), Some(tile.metres_per_pixel(side))).ok()).flatten()
-    }
-
-    fn seed(&self, tile: Tile) -> u64 {
-        let parts = [u64::from(tile.z()), u64::from(tile.x()), u64::from(tile.y())];
-        derive_seed(self.args.generation.seed, &parts)
-    }
-}
-
-impl Zoom<'_> {
-    /// Where a tile lies on the plane.
-    fn area(&self, tile: Tile) -> PlaneArea {
-        let side = i64::from(self.side);
-        PlaneArea {
-            x: i64::from(tile.x()) * side,
-            y: i64::from(tile.y()) * side,
-            width: self.side,
-            height: self.side,
-        }
     }
 }
 
@@ -364,12 +258,15 @@ impl Args {
         }
     }
 
-    /// The tiles of the source that are to be translated and, when lower zooms are to be made from them, the lowest.
-    fn chosen(&self, reader: &dyn TileReader) -> Result<(Vec<Tile>, Option<u8>)> {
+    /// The tiles of the source that are to be translated; when lower zooms are to be made from them, the lowest; and the
+    /// ground of the whole source.
+    fn chosen(&self, reader: &dyn TileReader) -> Result<(Vec<Tile>, Option<u8>, Option<BoundingBox>)> {
         let zooms = self.min_zoom.unwrap_or(0)..=self.max_zoom.unwrap_or(u8::MAX);
         let mut covers = std::collections::HashMap::new();
         let mut tiles = Vec::new();
-        for tile in reader.tiles()?.into_iter().filter(|tile| zooms.contains(&tile.z())) {
+        let all = reader.tiles()?;
+        let ground = reader.metadata().clone().completed(&all).bounds;
+        for tile in all.into_iter().filter(|tile| zooms.contains(&tile.z())) {
             let inside = match &self.bbox {
                 None => true,
                 Some(bbox) => {
@@ -393,10 +290,10 @@ impl Args {
             return Err(BadInput(text).into());
         };
         if self.lower_zooms == Lower::Translate {
-            return Ok((tiles, None));
+            return Ok((tiles, None, ground));
         }
         tiles.retain(|tile| tile.z() == deepest);
-        Ok((tiles, Some(self.min_zoom.unwrap_or(lowest))))
+        Ok((tiles, Some(self.min_zoom.unwrap_or(lowest)), ground))
     }
 
     /// What the result says about itself: above all, that it is synthetic.
@@ -419,11 +316,11 @@ fn dry_run(args: &Args, tiles: &[Tile], all: usize, mut maker: Maker, output: &O
     // A block, because neighbours share windows.
     let middle = block(tiles[tiles.len() / 2]);
     let sample: Vec<Tile> = tiles.iter().copied().filter(|tile| block(*tile) == middle).collect();
-    maker.prepare(&sample)?;
+    maker.pyramid.prepare(&sample)?;
     let mut bytes = 0;
     for &tile in &sample {
-        let ground = maker.tile(tile)?;
-        bytes += maker.encoded(tile, &ground)?.len();
+        let made = maker.pyramid.tile(tile)?.tile;
+        bytes += maker.encoded(tile, &made)?.len();
     }
     let per_tile = 1.0 / sample.len() as f64;
     let seconds = start.elapsed().as_secs_f64() * per_tile * tiles.len() as f64;

@@ -39,6 +39,15 @@ impl GeoJson {
         Self::parse(path, &bytes, class)
     }
 
+    /// Reads a document in memory; `name` stands for the path.
+    ///
+    /// # Errors
+    ///
+    /// [`RenderError::Damaged`], as [`GeoJson::open`].
+    pub fn from_text(name: impl AsRef<Path>, text: &str, class: Option<Class>) -> Result<Self, RenderError> {
+        Self::parse(name.as_ref(), text.as_bytes(), class)
+    }
+
     fn parse(path: &Path, bytes: &[u8], class: Option<Class>) -> Result<Self, RenderError> {
         let damaged = |detail: String| RenderError::Damaged { path: path.to_owned(), detail };
         let text = str::from_utf8(bytes).map_err(|_| damaged("it is no text".to_owned()))?;

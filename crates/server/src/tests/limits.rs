@@ -1,0 +1,204 @@
+//! Too much, too slow, too curious.
+
+use std::sync::mpsc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::Request;
+
+use super::{Served, ground, png};
+use crate::testing;
+
+fn plain(path: &str) -> axum::http::request::Builder {
+    Request::get(path)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_queue_sends_away_and_says_for_how_long() {
+    let served = Served::with(|config| config.engine.queue = 1, None).await;
+    let (start, started) = mpsc::channel();
+    let (release, released) = mpsc::channel::<()>();
+    let app = served.app.clone();
+    let held = tokio::spawn(async move {
+        app.tiles
+            .engine
+            .call(move |_| {
+                start.send(()).unwrap();
+                let _ = released.recv_timeout(Duration::from_secs(60));
+            })
+            .await
+    });
+    tokio::task::spawn_blocking(move || started.recv().unwrap()).await.unwrap();
+    let router = served.router.clone();
+    let waiting = tokio::spawn(async move {
+        tower::ServiceExt::oneshot(router, plain(&ground(0, 0, ".png")).body(Body::empty()).unwrap()).await
+    });
+    while served.app.tiles.engine.waiting() == 0 {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let refused = served.ground(1, 0, ".png").await.is(503);
+    assert!(refused.header("retry-after").parse::<u64>().unwrap() >= 1);
+    assert_eq!(refused.header("cache-control"), "no-store");
+    // The same tile is no more work.
+    let router = served.router.clone();
+    let joined = tokio::spawn(async move {
+        tower::ServiceExt::oneshot(router, plain(&ground(0, 0, ".png")).body(Body::empty()).unwrap()).await
+    });
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    release.send(()).unwrap();
+    held.await.unwrap().unwrap();
+    assert_eq!(waiting.await.unwrap().unwrap().status(), 200);
+    assert_eq!(joined.await.unwrap().unwrap().status(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn work_whose_client_left_is_not_done() {
+    let served = Served::new().await;
+    let (start, started) = mpsc::channel();
+    let (release, released) = mpsc::channel::<()>();
+    let app = served.app.clone();
+    let held = tokio::spawn(async move {
+        app.tiles
+            .engine
+            .call(move |_| {
+                start.send(()).unwrap();
+                let _ = released.recv_timeout(Duration::from_secs(60));
+            })
+            .await
+    });
+    tokio::task::spawn_blocking(move || started.recv().unwrap()).await.unwrap();
+    let router = served.router.clone();
+    let leaves = tokio::spawn(async move {
+        tower::ServiceExt::oneshot(router, plain(&ground(2, 2, ".png")).body(Body::empty()).unwrap()).await
+    });
+    while served.app.tiles.engine.waiting() == 0 {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    leaves.abort();
+    assert!(leaves.await.is_err());
+    release.send(()).unwrap();
+    held.await.unwrap().unwrap();
+    served.ground(0, 0, ".png").await.is(200);
+    let text = served.app.metrics.text(served.app.gauges());
+    assert!(text.contains("\nearthmapper_queue_dropped_total 1\n"), "{text}");
+    assert!(text.contains("\nearthmapper_tiles_made_total 1\n"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_address_gets_its_share_only() {
+    let served = Served::with(|config| config.limits.per_client = 1, None).await;
+    let address = Some("10.0.0.7".parse().unwrap());
+    let pass = served.app.enter(address).unwrap();
+    let request = || {
+        let mut request = plain(&ground(0, 0, ".png")).body(Body::empty()).unwrap();
+        request.extensions_mut().insert(crate::guard::Peer(address.unwrap()));
+        request
+    };
+    let refused = served.send(request()).await.is(429);
+    assert_eq!(refused.header("retry-after"), "1");
+    assert!(served.app.enter(Some("10.0.0.8".parse().unwrap())).is_ok());
+    drop(pass);
+    served.send(request()).await.is(200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_need_the_token_and_the_servers_own_page() {
+    let served = Served::with(|_| {}, Some("secret\n")).await;
+    let body = || Body::from(png(&testing::drawn(super::tile(0, 0))));
+    let path = "/v1/translate?to=satellite";
+    let post = || Request::post(path).header("host", "localhost:8000");
+    let refused = served.send(post().body(body()).unwrap()).await.is(401);
+    assert_eq!(refused.header("www-authenticate"), "Bearer");
+    for wrong in ["Bearer", "Bearer ", "Bearer secre", "Bearer secret2", "Basic secret", "secret"] {
+        served.send(post().header("authorization", wrong).body(body()).unwrap()).await.is(401);
+    }
+    served.get("/v1/jobs").await.is(401);
+    let right = || post().header("authorization", "bearer secret");
+    served.send(right().body(body()).unwrap()).await.is(200);
+    for origin in ["https://evil.example", "null", "http://localhost:8001", "http://localhost"] {
+        served.send(right().header("origin", origin).body(body()).unwrap()).await.is(403);
+    }
+    served.send(right().header("origin", "http://localhost:8000").body(body()).unwrap()).await.is(200);
+    // Reading needs neither.
+    served.ground(0, 0, ".png").await.is(200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_names_for_this_machine_are_refused() {
+    let served = Served::new().await;
+    for (host, status) in [
+        ("localhost:8000", 200),
+        ("127.0.0.1:8000", 200),
+        ("[::1]:8000", 200),
+        ("evil.example", 404),
+        ("evil.example:8000", 404),
+        ("127.0.0.1.evil.example", 404),
+        ("a b", 404),
+    ] {
+        let request = plain("/catalog").header("host", host).body(Body::empty()).unwrap();
+        served.send(request).await.is(status);
+    }
+    let public = Served::with(|config| config.public_url = Some("https://maps.example".into()), None).await;
+    public.send(plain("/catalog").header("host", "maps.example").body(Body::empty()).unwrap()).await.is(200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_and_pictures_have_limits() {
+    let served = Served::with(
+        |config| {
+            config.limits.body_bytes = 20_000;
+            config.limits.pixels = 400;
+        },
+        None,
+    )
+    .await;
+    let path = "/v1/translate?to=satellite";
+    served.post(path, "image/png", vec![0u8; 20_001]).await.is(413);
+    let large = earthmapper_geo::Picture::filled(21, 20, [9; 3]);
+    let refused = served.post(path, "image/png", png(&large)).await.is(413);
+    assert!(refused.json()["error"].as_str().unwrap().contains("21 × 20"));
+    let small = png(&earthmapper_geo::Picture::filled(20, 20, [9; 3]));
+    served.post(path, "image/png", small.clone()).await.is(200);
+    served.post(&format!("{path}&scale=20"), "image/png", small.clone()).await.is(413);
+    served.post(&format!("{path}&samples=9"), "image/png", small).await.is(400);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_answer_tells_browsers_what_they_may_do() {
+    let served = Served::new().await;
+    for path in ["/", "/assets/app.js", "/catalog", &ground(0, 0, ".png"), "/nothing"] {
+        let answer = served.get(path).await;
+        let policy = answer.header("content-security-policy");
+        assert!(policy.contains("script-src 'self';") && !policy.contains("unsafe"), "{path}: {policy}");
+        assert_eq!(answer.header("x-content-type-options"), "nosniff", "{path}");
+    }
+    let page = String::from_utf8(served.get("/").await.is(200).body.to_vec()).unwrap();
+    let lower = page.to_lowercase();
+    for inline in ["<style", " style=", "onclick=", "javascript:", "http://", "https://"] {
+        assert!(!lower.contains(inline), "{inline}");
+    }
+    assert_eq!(served.ground(0, 0, ".png").await.header("access-control-allow-origin"), "*");
+    assert_eq!(served.get("/v1/jobs").await.is(200).header("access-control-allow-origin"), "");
+    let closed = Served::with(|config| config.open_to_other_pages = false, None).await;
+    assert_eq!(closed.ground(0, 0, ".png").await.header("access-control-allow-origin"), "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_finishes_what_was_begun() {
+    let served = Served::new().await;
+    served.get("/ready").await.is(200);
+    let router = served.router.clone();
+    let asked = tokio::spawn(async move {
+        tower::ServiceExt::oneshot(router, plain(&ground(3, 1, ".png")).body(Body::empty()).unwrap()).await
+    });
+    while served.app.tiles.engine.waiting() == 0 && !asked.is_finished() {
+        tokio::task::yield_now().await;
+    }
+    served.app.announce_stop();
+    let app = served.app.clone();
+    tokio::task::spawn_blocking(move || app.stop()).await.unwrap();
+    assert_eq!(asked.await.unwrap().unwrap().status(), 200);
+    served.get("/ready").await.is(503);
+    served.ground(1, 3, ".png").await.is(503);
+    served.get("/health").await.is(200);
+}

@@ -1,0 +1,212 @@
+// The page in a real Chromium. Needs Debian's chromium (or CHROMIUM=path), `npm install` here, and the program:
+//   node page.mjs ../../target/release/earthmapper [folder for screenshots]
+// Every check is a line; the exit code is 0 when all hold.
+
+import { spawn } from "node:child_process";
+import { mkdirSync, mkdtempSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { chromium } from "playwright-core";
+
+const [program, shots = mkdtempSync(join(tmpdir(), "earthmapper-shots-"))] = process.argv.slice(2);
+mkdirSync(shots, { recursive: true });
+let failures = 0;
+
+function check(what, holds, more = "") {
+  console.log(`${holds ? "ok  " : "FAIL"} ${what} ${more}`);
+  if (!holds) failures += 1;
+}
+
+async function start() {
+  const server = spawn(program, ["serve", "--listen", "127.0.0.1:0", "--json"], { stdio: ["ignore", "pipe", "inherit"] });
+  const url = await new Promise((resolve, reject) => {
+    let text = "";
+    server.stdout.on("data", (bytes) => {
+      text += bytes;
+      if (text.includes("\n")) resolve(JSON.parse(text.split("\n")[0]).url);
+    });
+    server.on("exit", (code) => reject(new Error(`the program ends with ${code}`)));
+  });
+  for (;;) {
+    if ((await fetch(`${url}/ready`)).ok) return { server, url };
+    await new Promise((resolve) => { setTimeout(resolve, 100); });
+  }
+}
+
+const { server, url } = await start();
+const browser = await chromium.launch({
+  executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+  args: ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--disable-quic",
+    "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
+});
+
+async function open(options, path = "/") {
+  const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, acceptDownloads: true, ...options });
+  const page = await context.newPage();
+  const complaints = [];
+  page.on("console", (message) => { if (["error", "warning"].includes(message.type())) complaints.push(message.text()); });
+  page.on("pageerror", (error) => complaints.push(String(error)));
+  page.on("request", (request) => {
+    if (!request.url().startsWith(url) && !/^(data|blob):/.test(request.url())) complaints.push(`asks ${request.url()}`);
+  });
+  await page.goto(url + path);
+  await page.waitForSelector("html[data-ready=yes]", { timeout: 30_000 });
+  return { page, complaints, context };
+}
+
+const idle = (page) => page.waitForFunction(
+  () => [earthmapper.view.before, earthmapper.view.after].every((map) => map.loaded() && map.areTilesLoaded()),
+  undefined, { timeout: 240_000 });
+const shot = (page, name) => page.screenshot({ path: join(shots, `${name}.png`) });
+
+/** How many colours a map shows: a blank one shows one. */
+const colours = (page, map) => page.evaluate((name) => {
+  const shown = earthmapper.view[name].getCanvas();
+  const canvas = new OffscreenCanvas(64, 64);
+  const context = canvas.getContext("2d");
+  context.drawImage(shown, 0, 0, 64, 64);
+  const { data } = context.getImageData(0, 0, 64, 64);
+  const found = new Set();
+  for (let i = 0; i < data.length; i += 4) found.add((data[i] << 16) | (data[i + 1] << 8) | data[i + 2]);
+  return found.size;
+}, map);
+
+try {
+  const { page, complaints, context } = await open({});
+  await idle(page);
+  await shot(page, "1-first");
+  check("the original is shown", await colours(page, "before") > 50, `${await colours(page, "before")} colours`);
+  check("the result is shown", await colours(page, "after") > 50, `${await colours(page, "after")} colours`);
+  check("a badge says that it is synthetic", (await page.textContent("#badge")).includes("Synthetic"));
+
+  const swipe = page.locator("#swipe");
+  const box = await swipe.boundingBox();
+  await page.mouse.move(box.x + box.width / 2, box.y + box.height / 2);
+  await page.mouse.down();
+  await page.mouse.move(300, box.y + box.height / 2, { steps: 5 });
+  await page.mouse.up();
+  const moved = Number(await swipe.getAttribute("aria-valuenow"));
+  check("the border can be dragged", moved > 25 && moved < 40, `${moved} %`);
+  await swipe.focus();
+  await page.keyboard.press("ArrowRight");
+  check("the border moves by key", Number(await swipe.getAttribute("aria-valuenow")) === moved + 2);
+
+  await page.evaluate(() => earthmapper.view.before.jumpTo({ center: [0.004, 0.003], zoom: 15.2 }));
+  const centres = await page.evaluate(() => ["before", "after"].map((name) => earthmapper.view[name].getCenter().toArray().map((n) => n.toFixed(6)).join()));
+  check("both maps move together", centres[0] === centres[1], centres.join(" = "));
+  await idle(page);
+  check("the address says where", (await page.evaluate(() => location.hash)).includes("lon=0.004"));
+  await shot(page, "2-moved");
+
+  const before = await page.evaluate(() => earthmapper.state.to);
+  await page.click("#direction");
+  await idle(page);
+  const after = await page.evaluate(() => earthmapper.state.to);
+  check("the direction can be changed", before !== after, `${before} to ${after}`);
+  await shot(page, "3-direction");
+  await page.click("#direction");
+  await idle(page);
+
+  await page.keyboard.press("u");
+  await idle(page);
+  await shot(page, "4-uncertainty");
+  check("uncertainty can be shown", await page.isChecked("#uncertainty"));
+  await page.keyboard.press("u");
+
+  await page.click("#reroll");
+  check("a seed can be rolled", await page.inputValue("#seed") !== "0", await page.inputValue("#seed"));
+  await idle(page);
+  await page.click("#gallery-open");
+  await page.waitForFunction(() => [...document.querySelectorAll("#samples img")].every((image) => image.complete && image.naturalWidth > 0), undefined, { timeout: 120_000 });
+  check("samples are shown", await page.locator("#samples img").count() === 6);
+  await shot(page, "5-samples");
+  await page.locator("#samples button").nth(2).click();
+  await idle(page);
+
+  await page.click("#hole");
+  const stage = await page.locator("#stage").boundingBox();
+  const centre = [stage.x + stage.width * 0.7, stage.y + stage.height * 0.5];
+  await page.mouse.move(centre[0] - 50, centre[1] - 40);
+  await page.mouse.down();
+  for (const [x, y] of [[50, -40], [60, 40], [-40, 50], [-50, -40]]) await page.mouse.move(centre[0] + x, centre[1] + y, { steps: 4 });
+  await page.mouse.up();
+  await page.waitForFunction(() => earthmapper.filled, undefined, { timeout: 120_000 });
+  const filled = await page.evaluate(async () => {
+    const { picture, mask, result } = earthmapper.filled;
+    const pixels = (image) => {
+      const canvas = new OffscreenCanvas(image.width, image.height);
+      const context = canvas.getContext("2d");
+      context.drawImage(image, 0, 0);
+      return context.getImageData(0, 0, image.width, image.height).data;
+    };
+    const [a, b, m] = [pixels(picture), pixels(await createImageBitmap(result)), pixels(mask)];
+    let [inside, outside] = [0, 0];
+    for (let i = 0; i < a.length; i += 4) {
+      const differs = a[i] !== b[i] || a[i + 1] !== b[i + 1] || a[i + 2] !== b[i + 2];
+      if (differs && m[i] >= 128) inside += 1;
+      if (differs && m[i] < 128) outside += 1;
+    }
+    return { inside, outside };
+  });
+  check("in-painting changes the hole", filled.inside > 500, `${filled.inside} pixels`);
+  check("in-painting changes nothing else", filled.outside === 0, `${filled.outside} pixels`);
+  await page.waitForTimeout(500);
+  await shot(page, "6-hole");
+
+  await page.click("#generate");
+  await page.mouse.click(centre[0], centre[1] + 150);
+  await page.waitForSelector("#results figure", { timeout: 120_000 });
+  check("a click invents a pair", await page.locator("#results figure img").count() === 2);
+  await page.waitForTimeout(500);
+  await shot(page, "7-generated");
+
+  const file = join(shots, "sent.png");
+  writeFileSync(file, Buffer.from(await (await fetch(`${url}/town/original/16/32768/32767.png?of=map`)).arrayBuffer()));
+  await page.setInputFiles("#file", file);
+  await page.waitForFunction(() => document.querySelectorAll("#results figure").length === 2, undefined, { timeout: 120_000 });
+  check("a picture of one's own is translated", true);
+  await shot(page, "8-own");
+
+  const [download] = await Promise.all([page.waitForEvent("download"), page.click("#download")]);
+  await download.saveAs(join(shots, "download.png"));
+  check("the view can be taken away", download.suggestedFilename().endsWith("synthetic.png"), download.suggestedFilename());
+  const [tiles] = await Promise.all([page.waitForEvent("download", { timeout: 300_000 }), page.click("#area")]);
+  check("the tiles of the view can be taken away", tiles.suggestedFilename() === "earthmapper.pmtiles");
+
+  const link = await page.evaluate(() => location.hash);
+  const second = await open({}, `/${link}`);
+  const same = await second.page.evaluate(() => [earthmapper.state.seed, earthmapper.state.to, earthmapper.state.z.toFixed(2)].join());
+  const first = await page.evaluate(() => [earthmapper.state.seed, earthmapper.state.to, earthmapper.state.z.toFixed(2)].join());
+  check("a link shows the same", same === first, first);
+  check("nobody complains", complaints.length + second.complaints.length === 0, [...complaints, ...second.complaints].slice(0, 5).join(" | "));
+  await context.close();
+  await second.context.close();
+
+  for (const [name, options] of [
+    ["9-phone", { viewport: { width: 390, height: 780 }, deviceScaleFactor: 2, hasTouch: true, isMobile: true }],
+    ["10-dark", { colorScheme: "dark" }],
+  ]) {
+    const one = await open(options);
+    await idle(one.page);
+    await shot(one.page, name);
+    const wide = await one.page.evaluate(() => document.documentElement.scrollWidth > innerWidth);
+    check(`${name}: nothing sticks out`, !wide && one.complaints.length === 0, one.complaints.join(" | "));
+    await one.context.close();
+  }
+
+  const keyboard = await open({});
+  await idle(keyboard.page);
+  await keyboard.page.keyboard.press("n");
+  await keyboard.page.keyboard.press("Enter");
+  await keyboard.page.waitForSelector("#results figure", { timeout: 120_000 });
+  check("keys alone invent a pair", true);
+  await keyboard.context.close();
+} catch (error) {
+  check("no surprise", false, String(error));
+} finally {
+  await browser.close();
+  server.kill("SIGTERM");
+  await new Promise((resolve) => { server.on("exit", resolve); });
+}
+console.log(`screenshots: ${shots}`);
+process.exit(failures === 0 ? 0 : 1);
