@@ -37,7 +37,10 @@ impl TilePicture {
     pub fn over_white(&self) -> Picture {
         let mut picture = self.picture.clone();
         let pixels = picture.rgb_mut().as_chunks_mut::<3>().0.iter_mut();
-        pixels.zip(self.holes.holes()).filter(|(_, hole)| **hole).for_each(|(pixel, _)| *pixel = [u8::MAX; 3]);
+        pixels
+            .zip(self.holes.holes())
+            .filter(|(_, hole)| **hole)
+            .for_each(|(pixel, _)| *pixel = [u8::MAX; 3]);
         picture
     }
 

@@ -171,7 +171,10 @@ impl<'a> Pyramid<'a> {
         let made = match zoom {
             Some(zoom) => {
                 let area = zoom.area(tile);
-                Translated { picture: zoom.lattice.picture(area), uncertainty: zoom.lattice.uncertainty(area) }
+                Translated {
+                    picture: zoom.lattice.picture(area),
+                    uncertainty: zoom.lattice.uncertainty(area),
+                }
             }
             None => self.alone(tile, &source.filled())?,
         };

@@ -15,8 +15,8 @@ pub use mask::Mask;
 pub use read::{PictureLimits, decode_mask, decode_picture, decode_with_holes, read_mask, read_picture};
 pub(crate) use read::{decoder, read_bounded};
 pub use write::{
-    WriteOptions, check_picture_output, check_picture_size, encode_grey, encode_picture, encode_with_holes, write_grey,
-    write_picture,
+    WriteOptions, check_picture_output, check_picture_size, encode_grey, encode_picture, encode_with_holes,
+    write_grey, write_picture,
 };
 
 /// Pixels that do not fit the size they are said to have.

@@ -190,8 +190,7 @@ fn in_format(
     if format == TileFormat::Png {
         return Ok(png);
     }
-    let (picture, holes) =
-        decode_with_holes(&png, "tile", &TILE_LIMITS).map_err(|_| EngineError::Failed)?;
+    let (picture, holes) = decode_with_holes(&png, "tile", &TILE_LIMITS).map_err(|_| EngineError::Failed)?;
     encoded(&TilePicture { picture, holes }, format, shared.tiles.label(request))
 }
 

@@ -5,8 +5,6 @@ use std::collections::HashMap;
 use earthmapper::pyramid::TilePicture;
 use earthmapper_geo::{Mask, Picture, Tile};
 
-
-
 /// Tiles of lower zooms that wait for the tiles below them.
 pub struct LowerZooms {
     /// The lowest zoom wanted.
