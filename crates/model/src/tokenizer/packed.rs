@@ -33,8 +33,8 @@ impl PackedResidual {
     }
 
     pub(crate) fn apply(&self, x: &Map) -> Map {
-        let h = self.conv1.apply(&self.norm1.apply_silu(x), None);
-        let h = self.norm2.apply_silu(&h);
+        // Each map goes as soon as the next one is there.
+        let h = self.norm2.apply_silu(&self.conv1.apply(&self.norm1.apply_silu(x), None));
         match &self.shortcut {
             Some(shortcut) => self.conv2.apply(&h, Some(&shortcut.apply(x, None))),
             None => self.conv2.apply(&h, Some(x)),
