@@ -111,9 +111,7 @@ pub fn train(config: &TransformerTraining, session: &Session) -> Result<Outcome,
         Teacher { config, tokenizer: &tokenizer, tokenizer_config: &tokenizer_config, dinov2, device };
     tracing::info!("{}", teacher.says());
     let cache = run.folder().join("tokens");
-    let open = |pairs| {
-        TokenCache::new(&cache, pairs, &tokenizer, &tokenizer_config, &session.device, config.skip_limit)
-    };
+    let open = |pairs| TokenCache::new(&cache, pairs, &tokenizer, &tokenizer_config, config.skip_limit);
     let (mut training, mut validation) = (open(training), open(validation));
 
     let mut optimiser = Optimiser::new(&config.optimiser, &learner);

@@ -221,6 +221,11 @@ pub struct PackedTokenizer {
 }
 
 impl PackedTokenizer {
+    /// Packs a tokenizer whose weights lie in ordinary memory; it is left as it is.
+    pub fn new(tokenizer: &MultiScaleTokenizer, picture_side: usize) -> Self {
+        Self::take(&mut tokenizer.clone(), picture_side)
+    }
+
     /// Packs the weights of a tokenizer for pictures of about the given side. Its levels are taken out of it.
     pub(crate) fn take(tokenizer: &mut MultiScaleTokenizer, picture_side: usize) -> Self {
         let side = tokenizer.scales().finest();
