@@ -13,7 +13,7 @@
 #   --device NAME     cpu, cuda, vulkan, metal or auto [cpu]
 #   --features LIST   features to build the program with, such as vulkan
 #   --storage KIND    f16, bf16 or f32 weights in the model folder [f16]
-#   --dry-run         trains for about a minute per stage in a folder that is removed, and prints the hours expected
+#   --dry-run         trains three steps of each stage in a folder that is removed, and prints the hours expected
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -59,27 +59,38 @@ train() {
     step "$program" train "$name" -c "$out/$name.toml" --run "$run" --device "$device" $resume "$@"
 }
 
+milliseconds() { echo $(($(date +%s%N) / 1000000)); }
+
 if [ -n "$dry_run" ]; then
     trial=$(mktemp -d "$out/trial.XXXX")
     trap 'rm -rf "$trial"' EXIT
     report=
     for name in tokenizer transformer; do
-        steps=$(value "$out/$name.toml" steps)
-        # Two lengths, so that what is done once (reading pairs, k-means, filling caches) is told from what is done each step.
-        few=$((steps < 40 ? 1 : steps / 400 + 1)) more=$((3 * few))
-        for count in $few $more; do
-            sed -e "s|^steps = .*|steps = $count|" -e "s|^tokenizer = .*|tokenizer = \"$trial/tokenizer-$few\"|" \
+        # One step with all that comes before it, then two more, which tell what a step takes.
+        for count in 1 3; do
+            sed -e "s|^steps = .*|steps = $count|" -e "s|^tokenizer = .*|tokenizer = \"$trial/tokenizer\"|" \
                 -e "s|^warm_up = .*|warm_up = 1|" "$out/$name.toml" >"$trial/$name.toml"
-            begin=$(date +%s%N)
-            step "$program" train "$name" -c "$trial/$name.toml" --run "$trial/$name-$count" --device "$device"
-            declare "took_$count=$((($(date +%s%N) - begin) / 1000000))"
+            resume=
+            if [ $count = 3 ]; then resume=--resume; fi
+            begin=$(milliseconds)
+            step "$program" train "$name" -c "$trial/$name.toml" --run "$trial/$name" --device "$device" $resume
+            declare "took_$count=$(($(milliseconds) - begin))"
         done
-        short=took_$few long=took_$more
-        report+=$(awk -v name="$name" -v steps="$steps" -v few="$few" -v more="$more" -v short="${!short}" \
-            -v long="${!long}" 'BEGIN {
-                each = (long - short) / (more - few) / 1000; once = short / 1000 - few * each
-                if (once < 0) once = 0
-                printf "%s: %.1f s once, %.2f s a step, %d steps: %.2f hours", name, once, each, steps, (once + steps * each) / 3600
+        # Each variant of the augmented pairs is encoded once, at most as many as there are epochs.
+        variants=1
+        if [ $name = transformer ]; then
+            variants=$(awk -v variants="$(value "$out/$name.toml" variants)" -v steps="$(value "$out/$name.toml" steps)" \
+                -v size="$(value "$out/$name.toml" batch_size)" -v times="$(value "$out/$name.toml" accumulate)" \
+                -v first="$(value "$out/$name.toml" training.first)" -v last="$(value "$out/$name.toml" training.last)" 'BEGIN {
+                    epochs = steps * size * (times ? times : 1) / (last - first + 1)
+                    print (epochs < variants ? int(epochs) + 1 : variants) }')
+        fi
+        report+=$(awk -v name="$name" -v steps="$(value "$out/$name.toml" steps)" -v one="$took_1" -v two="$took_3" \
+            -v variants="$variants" 'BEGIN {
+                each = two / 2 / 1000; first = one / 1000 - each
+                if (first < 0) first = 0
+                printf "%s: %d steps of %.2f s, and %d times %.0f s before: about %.1f hours",
+                    name, steps, each, variants, first, (variants * first + steps * each) / 3600
             }')$'\n'
     done
     printf '\n%s' "$report"
