@@ -49,6 +49,9 @@ impl Template {
             }
             filled = filled.replace(number, "0");
         }
+        if filled.contains(['{', '}']) {
+            return Err("has other braces than those of {z}, {x} and {y}".into());
+        }
         let uri = filled.parse::<Uri>().map_err(|error| format!("is no address: {error}"))?;
         let authority = uri.authority().map(|authority| authority.as_str().to_ascii_lowercase());
         let authority = authority.filter(|authority| !authority.contains('@'));
@@ -263,7 +266,7 @@ mod tests {
             ("https://a:{z}/{x}/{y}", "behind"),
             ("https://user@a/{z}/{x}/{y}", "user"),
             ("https:///{z}/{x}/{y}", "is no address"),
-            ("https://a/{z}/{x}/{y}/{q}", "is no address"),
+            ("https://a/{z}/{x}/{y}/{q}", "other braces"),
         ] {
             let error = Template::parse(text).unwrap_err();
             assert!(error.contains(word), "{text}: {error}");
