@@ -115,6 +115,8 @@ for name in sorted(wanted):
         identifier, modality = (part, rest[0]) if rest else name.rsplit("-", 1)
         url = f"{base}/{identifier}{kind}tilejson.json?{'of' if rest else 'to'}={modality}"
         document = json.loads(get(url)[0])
+        # Decoders of JPEG differ by a little; the layer's tiles are PNG.
+        document["tiles"] = [re.sub(r"\.\w+\?", ".png?", template) for template in document["tiles"]]
         longitude, latitude, _ = document["center"]
         picture, (column, row) = tile_at(document, longitude + 1e-4, latitude - 1e-4, max(zooms))
         span = 2 * 20037508.342789244 / 2 ** max(zooms)
