@@ -112,6 +112,7 @@ try {
   const { page, complaints, context } = await open({});
   await idle(page);
   await shot(page, "1-first");
+  check("the first view is of tiles pixel for pixel", await page.evaluate(() => Math.round(earthmapper.view.after.getZoom() + 1) === earthmapper.view.direction.min_zoom));
   check("the original is shown", await colours(page, "before") > 50, `${await colours(page, "before")} colours`);
   check("the result is shown", await colours(page, "after") > 50, `${await colours(page, "after")} colours`);
   check("a badge says that it is synthetic", (await page.textContent("#badge")).includes("Synthetic"));
