@@ -74,6 +74,7 @@ parity-metrics VENV="target/metrics-reference":
     "{{VENV}}/bin/pip" install --quiet torch torchvision pytorch-fid torch-fidelity prdc scikit-image lpips opencv-contrib-python-headless
     "{{VENV}}/bin/python" tools/metrics_reference.py "{{VENV}}/reference.json"
     EARTHMAPPER_METRICS_REFERENCE="{{absolute_path(VENV)}}/reference.json" cargo test --release --workspace --test metrics_agreement -- --nocapture
+
 # The page in Debian's Chromium, against the program as built; screenshots go to the folder SHOTS.
 browser SHOTS="target/shots":
     cd tools/browser && npm install --no-audit --no-fund && node page.mjs ../../target/release/earthmapper "{{absolute_path(SHOTS)}}"
@@ -81,6 +82,10 @@ browser SHOTS="target/shots":
 # The interface against its description, at a server that runs with the demo (needs schemathesis).
 contract URL="http://127.0.0.1:8000":
     schemathesis run {{URL}}/openapi.json --exclude-checks positive_data_acceptance
+
+# TileJSON, WMTS and counts of a running server, by a PYTHON that has OWSLib, jsonschema and rasterio.
+documents URL="http://127.0.0.1:8000" PYTHON="python3" *SCHEMA:
+    {{PYTHON}} tools/contract/documents.py {{URL}} {{SCHEMA}}
 
 # The server under load from another process.
 load SECONDS="20":

@@ -11,14 +11,16 @@ import { chromium } from "playwright-core";
 const [program, shots = mkdtempSync(join(tmpdir(), "earthmapper-shots-"))] = process.argv.slice(2);
 mkdirSync(shots, { recursive: true });
 let failures = 0;
+const running = [];
 
 function check(what, holds, more = "") {
   console.log(`${holds ? "ok  " : "FAIL"} ${what} ${more}`);
   if (!holds) failures += 1;
 }
 
-async function start() {
-  const server = spawn(program, ["serve", "--listen", "127.0.0.1:0", "--json"], { stdio: ["ignore", "pipe", "inherit"] });
+async function start(...flags) {
+  const server = spawn(program, ["serve", "--listen", "127.0.0.1:0", "--json", ...flags], { stdio: ["ignore", "pipe", "inherit"] });
+  running.push(server);
   const url = await new Promise((resolve, reject) => {
     let text = "";
     server.stdout.on("data", (bytes) => {
@@ -33,14 +35,49 @@ async function start() {
   }
 }
 
-const { server, url } = await start();
+const { url: served } = await start();
 const browser = await chromium.launch({
   executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
   args: ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--disable-quic",
     "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
 });
 
-async function open(options, path = "/") {
+async function end(one) {
+  one.kill("SIGTERM");
+  if (one.exitCode === null) await new Promise((resolve) => { one.on("exit", resolve); });
+}
+
+/** A GeoTIFF of some pixels without compression, its upper left corner at a place, in degrees. */
+function geotiff(side, degrees, [west, north], colour) {
+  const entries = 12;
+  const [keys, scale, tie, pixels] = [256, 256 + 8 * 5, 256 + 8 * 5 + 24, 512];
+  const view = new DataView(new ArrayBuffer(pixels + 3 * side * side));
+  const little = true;
+  view.setUint16(0, 0x4949);
+  view.setUint16(2, 42, little);
+  view.setUint32(4, 8, little);
+  view.setUint16(8, entries, little);
+  [
+    [256, 3, 1, side], [257, 3, 1, side], [258, 3, 1, 8], [259, 3, 1, 1], [262, 3, 1, 2], [273, 4, 1, pixels], [277, 3, 1, 3],
+    [278, 3, 1, side], [279, 4, 1, 3 * side * side], [33550, 12, 3, scale], [33922, 12, 6, tie], [34735, 3, 12, keys],
+  ].forEach(([tag, kind, count, value], i) => {
+    const at = 10 + 12 * i;
+    view.setUint16(at, tag, little);
+    view.setUint16(at + 2, kind, little);
+    view.setUint32(at + 4, count, little);
+    if (kind === 3 && count === 1) view.setUint16(at + 8, value, little);
+    else view.setUint32(at + 8, value, little);
+  });
+  [1, 1, 0, 2, 1024, 0, 1, 2, 2048, 0, 1, 4326].forEach((value, i) => view.setUint16(keys + 2 * i, value, little));
+  [degrees, degrees, 0].forEach((value, i) => view.setFloat64(scale + 8 * i, value, little));
+  [0, 0, 0, west, north, 0].forEach((value, i) => view.setFloat64(tie + 8 * i, value, little));
+  for (let y = 0; y < side; y += 1) {
+    for (let x = 0; x < side; x += 1) colour(x, y).forEach((value, i) => view.setUint8(pixels + 3 * (y * side + x) + i, value));
+  }
+  return Buffer.from(view.buffer);
+}
+
+async function open(options, path = "/", url = served) {
   const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, acceptDownloads: true, ...options });
   const page = await context.newPage();
   const complaints = [];
@@ -75,6 +112,7 @@ try {
   const { page, complaints, context } = await open({});
   await idle(page);
   await shot(page, "1-first");
+  check("the first view is of tiles pixel for pixel", await page.evaluate(() => Math.round(earthmapper.view.after.getZoom() + 1) === earthmapper.view.direction.min_zoom));
   check("the original is shown", await colours(page, "before") > 50, `${await colours(page, "before")} colours`);
   check("the result is shown", await colours(page, "after") > 50, `${await colours(page, "after")} colours`);
   check("a badge says that it is synthetic", (await page.textContent("#badge")).includes("Synthetic"));
@@ -106,6 +144,12 @@ try {
   await shot(page, "3-direction");
   await page.click("#direction");
   await idle(page);
+
+  const opacity = page.locator("#opacity");
+  await opacity.fill("0");
+  await page.waitForTimeout(500);
+  check("the result can be made transparent", await colours(page, "after") <= 2, `${await colours(page, "after")} colours`);
+  await opacity.fill("1");
 
   await page.keyboard.press("u");
   await idle(page);
@@ -161,11 +205,26 @@ try {
   await shot(page, "7-generated");
 
   const file = join(shots, "sent.png");
-  writeFileSync(file, Buffer.from(await (await fetch(`${url}/town/original/16/32768/32767.png?of=map`)).arrayBuffer()));
+  writeFileSync(file, Buffer.from(await (await fetch(`${served}/town/original/16/32768/32767.png?of=map`)).arrayBuffer()));
   await page.setInputFiles("#file", file);
   await page.waitForFunction(() => document.querySelectorAll("#results figure").length === 2, undefined, { timeout: 120_000 });
   check("a picture of one's own is translated", true);
   await shot(page, "8-own");
+
+  const side = 200;
+  const tiff = geotiff(side, 0.0000108, [0.0035, 0.0045], (x, y) => (x % 40 < 6 || y % 50 < 6 ? [255, 255, 255] : [228, 226, 222]));
+  await page.evaluate((bytes) => {
+    const transfer = new DataTransfer();
+    transfer.items.add(new File([new Uint8Array(bytes)], "mine.tif", { type: "image/tiff" }));
+    for (const name of ["dragenter", "dragover", "drop"]) {
+      document.getElementById("drop").dispatchEvent(new DragEvent(name, { dataTransfer: transfer, bubbles: true, cancelable: true }));
+    }
+  }, [...tiff]);
+  await page.waitForFunction(() => document.querySelectorAll("#results figure").length === 3, undefined, { timeout: 120_000 });
+  await page.waitForTimeout(500);
+  const at = await page.evaluate(() => earthmapper.view.after.getCenter().toArray());
+  check("a GeoTIFF that is dropped lies where it belongs", Math.hypot(at[0] - 0.00458, at[1] - 0.00342) < 2e-4, at.map((n) => n.toFixed(5)).join());
+  await shot(page, "8-geotiff");
 
   const [download] = await Promise.all([page.waitForEvent("download"), page.click("#download")]);
   await download.saveAs(join(shots, "download.png"));
@@ -194,6 +253,52 @@ try {
     await one.context.close();
   }
 
+  const phone = await open({ viewport: { width: 390, height: 780 }, deviceScaleFactor: 2, hasTouch: true, isMobile: true });
+  await idle(phone.page);
+  const knob = await phone.page.locator("#swipe span").boundingBox();
+  const session = await phone.context.newCDPSession(phone.page);
+  const touch = (type, x) => session.send("Input.dispatchTouchEvent", {
+    type, touchPoints: type === "touchEnd" ? [] : [{ x, y: knob.y + knob.height / 2 }],
+  });
+  await touch("touchStart", knob.x + knob.width / 2);
+  for (const x of [160, 120, 90]) await touch("touchMove", x);
+  await touch("touchEnd");
+  const share = Number(await phone.page.locator("#swipe").getAttribute("aria-valuenow"));
+  check("a finger moves the border", share > 15 && share < 30, `${share} %`);
+  await phone.page.locator("#panel-toggle").tap();
+  await phone.page.waitForTimeout(300);
+  const heights = await phone.page.evaluate(() => ["stage", "panel"].map((id) => document.getElementById(id).clientHeight));
+  check("tools can be put away", heights[0] > 500 && heights[1] < 1, heights.join());
+  const small = await phone.page.evaluate(() => [...document.querySelectorAll("button, select, input, #swipe span")]
+    .filter((one) => one.offsetParent && one.getBoundingClientRect().height < 18).map((one) => one.id));
+  check("fingers hit everything", small.length === 0, small.join());
+  await shot(phone.page, "11-phone-map");
+  await phone.context.close();
+
+  const folder = mkdtempSync(join(tmpdir(), "earthmapper-names-"));
+  const evil = '<img src=x onerror=\'document.title="run"\'><b>bold</b>';
+  writeFileSync(join(folder, "town.geojson"), JSON.stringify({ type: "FeatureCollection", features: [{ type: "Feature",
+    properties: { class: "minor" }, geometry: { type: "LineString", coordinates: [[-0.002, -0.002], [0.003, 0.002]] } }] }));
+  writeFileSync(join(folder, "serve.toml"), `[[source]]\nid = "evil"\nname = ${JSON.stringify(evil)}\nforce = true\n` +
+    `map = { path = ${JSON.stringify(join(folder, "town.geojson"))}, attribution = ${JSON.stringify(evil)} }\n`);
+  writeFileSync(join(folder, "token"), "secret\n");
+  const other = await start("--config", join(folder, "serve.toml"), "--token-file", join(folder, "token"));
+  const named = await open({}, "/", other.url);
+  await named.page.waitForTimeout(1000);
+  const harm = await named.page.evaluate(() => [document.title, document.querySelectorAll("img[src=x], b").length, document.querySelector("#source option").textContent]);
+  check("names are text, never markup", harm[0] === "EarthMapper" && harm[1] === 0 && harm[2].includes("<b>bold"), harm.join(" "));
+  await named.page.keyboard.press("n");
+  await named.page.keyboard.press("Enter");
+  await named.page.waitForFunction(() => document.getElementById("status").textContent.includes("Bearer"), undefined, { timeout: 30_000 });
+  await named.page.fill("#token", "secret");
+  await named.page.locator("#token").blur();
+  await named.page.keyboard.press("n");
+  await named.page.keyboard.press("Enter");
+  await named.page.waitForSelector("#results figure", { timeout: 120_000 });
+  check("changes are made with the token only", true);
+  await shot(named.page, "12-token");
+  await named.context.close();
+
   const keyboard = await open({});
   await idle(keyboard.page);
   await keyboard.page.keyboard.press("n");
@@ -205,8 +310,7 @@ try {
   check("no surprise", false, String(error));
 } finally {
   await browser.close();
-  server.kill("SIGTERM");
-  await new Promise((resolve) => { server.on("exit", resolve); });
+  await Promise.all(running.map(end));
 }
 console.log(`screenshots: ${shots}`);
 process.exit(failures === 0 ? 0 : 1);

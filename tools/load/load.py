@@ -4,10 +4,14 @@
     python3 tools/load/load.py target/release/earthmapper [seconds]
 
 Starts the program with its demo on a free port and measures: tiles that were never asked for (cold), the same again
-(cached), and cached ones while slow clients, clients that leave and clients that send rubbish do their worst. Every
-answer with status 200 is compared with the first one under the same address. Prints a table, and memory before and after.
+(cached), and cached ones while slow clients, clients that leave and clients that send rubbish do their worst. Every tile
+that comes with status 200 is compared, byte by byte, with that of another process, which made all tiles alone, one after
+another. Prints a table, memory as it goes, and ends with 1 when anything was wrong: a tile, a status, memory that grows.
+
+The memory cache is made small (16 MB), so that it is full soon and memory that still grows is a leak.
 """
 
+import hashlib
 import http.client
 import json
 import os
@@ -16,6 +20,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
@@ -24,12 +29,24 @@ HOST = "127.0.0.1"
 
 class Server:
     def __init__(self, program):
-        command = [program, "serve", "--listen", f"{HOST}:0", "--json"]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        url = json.loads(self.process.stdout.readline())["url"]
+        with tempfile.NamedTemporaryFile("w", suffix=".toml") as config:
+            config.write("demo = true\n[limits]\nhead_seconds = 5\nidle_seconds = 5\n[cache]\nmemory_megabytes = 16\n")
+            config.flush()
+            command = [program, "serve", "--listen", f"{HOST}:0", "--json", "--config", config.name]
+            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+            url = json.loads(self.process.stdout.readline())["url"]
         self.port = int(url.rsplit(":", 1)[1])
         while self.get("/ready")[0] != 200:
             time.sleep(0.1)
+        self.memory, self.watches = [], True
+        self.watcher = threading.Thread(target=self.watch)
+        self.watcher.start()
+
+    def watch(self):
+        """Memory every half second, under the name of what is going on."""
+        while self.watches:
+            self.memory.append((time.time(), self.resident()))
+            time.sleep(0.5)
 
     def get(self, path, connection=None):
         own = connection or http.client.HTTPConnection(HOST, self.port, timeout=120)
@@ -48,13 +65,15 @@ class Server:
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))
 
     def stop(self):
+        self.watches = False
+        self.watcher.join()
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(60)
 
 
 class Measured:
     def __init__(self):
-        self.lock, self.times, self.statuses, self.wrong = threading.Lock(), [], {}, 0
+        self.lock, self.times, self.statuses = threading.Lock(), [], {}
 
     def add(self, seconds, status):
         with self.lock:
@@ -66,7 +85,8 @@ def row(name, measured, seconds):
     times = sorted(measured.times) or [0.0]
     quantile = lambda share: 1000 * times[min(len(times) - 1, int(share * len(times)))]
     print(f"| {name} | {len(measured.times)} | {len(measured.times) / seconds:.1f} | {quantile(0.5):.1f} | "
-          f"{quantile(0.95):.1f} | {quantile(0.99):.1f} | {measured.statuses} | {measured.wrong} |", flush=True)
+          f"{quantile(0.95):.1f} | {quantile(0.99):.1f} | {measured.statuses} |", flush=True)
+    return {status for status in measured.statuses if status not in (200, 304, 429, 503)}
 
 
 def clients(server, count, paths, known, until=None):
@@ -87,8 +107,10 @@ def clients(server, count, paths, known, until=None):
             start = time.perf_counter()
             status, body = server.get(path, connection)
             measured.add(time.perf_counter() - start, status)
-            if status == 200 and known.setdefault(path, body) != body:
-                measured.wrong += 1
+            if status == 200:
+                with lock:
+                    known.setdefault(path, {}).setdefault(hashlib.sha256(body).digest(), 0)
+                    known[path][hashlib.sha256(body).digest()] += 1
         connection.close()
 
     start = time.perf_counter()
@@ -155,32 +177,91 @@ def rubbish(server, until):
         one.close()
 
 
+def conditional(server, count, paths, until):
+    """Clients that have the tiles already and ask whether they are still right."""
+    measured = Measured()
+
+    def run(seed):
+        choose, tags = random.Random(seed), {}
+        connection = http.client.HTTPConnection(HOST, server.port, timeout=120)
+        while time.time() < until:
+            path = choose.choice(paths)
+            headers = {"If-None-Match": tags[path]} if path in tags else {}
+            start = time.perf_counter()
+            connection.request("GET", path, headers=headers)
+            answer = connection.getresponse()
+            answer.read()
+            tags[path] = answer.headers["ETag"]
+            measured.add(time.perf_counter() - start, answer.status)
+        connection.close()
+
+    start = time.perf_counter()
+    threads = [threading.Thread(target=run, args=(seed,)) for seed in range(count)]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    return measured, time.perf_counter() - start
+
+
+def wrong_tiles(program, known):
+    """Tiles whose bytes are not those that another process makes, alone and one after another."""
+    server, wrong, compared = Server(program), 0, 0
+    for path, bodies in sorted(known.items(), reverse=True):
+        status, body = server.get(path)
+        expected = hashlib.sha256(body).digest()
+        compared += sum(bodies.values())
+        wrong += sum(count for digest, count in bodies.items() if digest != expected or status != 200)
+    server.stop()
+    return wrong, compared
+
+
 def main():
     program, seconds = sys.argv[1], float(sys.argv[2]) if len(sys.argv) > 2 else 20
     server = Server(program)
-    known = {}
+    known, odd, marks = {}, set(), []
     columns, rows = range(32764, 32772), range(32764, 32772)
     cold = [f"/town/16/{x}/{y}.png?to=satellite&seed=0" for y in rows for x in columns]
     single = [f"/town/16/{x}/{y}.png?to=satellite&seed={seed}" for seed, (x, y) in enumerate([(32766, 32766), (32769, 32767), (32767, 32769)], 1)]
-    print(f"resident at the start: {server.resident():.0f} MB")
-    print("| load | answers | per s | p50 ms | p95 ms | p99 ms | statuses | wrong |\n|---|---:|---:|---:|---:|---:|---|---:|")
-    row("cold, one client, tiles apart", *clients(server, 1, single, known))
-    row("cold, 8 clients, neighbours", *clients(server, 8, cold, known))
-    row("cached, 1 client", *clients(server, 1, cold, known, time.time() + seconds))
-    row("cached, 8 clients", *clients(server, 8, cold, known, time.time() + seconds))
-    settled = server.resident()
-    until = time.time() + 2 * seconds
-    noise = [threading.Thread(target=work, args=(server, until)) for work in [slow] * 5 + [greedy] * 3 + [rubbish] * 3]
-    noise += [threading.Thread(target=leaving, args=(server, until, cold)) for _ in range(4)]
-    [thread.start() for thread in noise]
-    row("cached, 4 clients, among slow, leaving and senseless ones", *clients(server, 4, cold, known, until))
-    [thread.join() for thread in noise]
+
+    def phase(name, measured, took):
+        marks.append((name, time.time()))
+        odd.update(row(name, measured, took))
+
+    print(f"load average {os.getloadavg()}, {os.cpu_count()} processors; resident at the start: {server.resident():.0f} MB")
+    print("| load | answers | per s | p50 ms | p95 ms | p99 ms | statuses |\n|---|---:|---:|---:|---:|---:|---|")
+    phase("cold, one client, tiles apart", *clients(server, 1, single, known))
+    phase("cold, 8 clients, neighbours", *clients(server, 8, cold, known))
+    phase("cached, 1 client", *clients(server, 1, cold, known, time.time() + seconds))
+    phase("cached, 8 clients", *clients(server, 8, cold, known, time.time() + seconds))
+    phase("unchanged (304), 8 clients", *conditional(server, 8, cold, time.time() + seconds / 2))
+
+    def under_noise(name):
+        until = time.time() + 2 * seconds
+        noise = [threading.Thread(target=work, args=(server, until)) for work in [slow] * 5 + [greedy] * 3 + [rubbish] * 3]
+        noise += [threading.Thread(target=leaving, args=(server, until, cold)) for _ in range(4)]
+        [thread.start() for thread in noise]
+        phase(name, *clients(server, 4, cold, known, until))
+        [thread.join() for thread in noise]
+
+    under_noise("4 clients among slow, leaving and senseless ones")
+    settled = time.time()
+    under_noise("the same once more")
     time.sleep(2)
-    row("cached, 8 clients, after that", *clients(server, 8, cold, known, time.time() + seconds / 2))
-    print(f"resident when settled: {settled:.0f} MB, at the end: {server.resident():.0f} MB; open files: {server.files()}")
+    phase("cached, 8 clients, after that", *clients(server, 8, cold, known, time.time() + seconds / 2))
+    begun = 0.0
+    for name, end in marks:
+        during = [megabytes for at, megabytes in server.memory if begun <= at < end] or [0.0]
+        begun = end
+        print(f"memory, {name}: {min(during):.0f} to {max(during):.0f} MB")
+    before = max(megabytes for at, megabytes in server.memory if at <= settled)
+    after = max(megabytes for at, megabytes in server.memory if at > settled)
+    grows = after > 1.1 * before
+    print(f"memory at most until the first noise had ended: {before:.0f} MB, from then on: {after:.0f} MB; open files: {server.files()}")
     counts = server.get("/metrics")[1].decode()
     print("\n".join(line for line in counts.splitlines() if line.startswith("earthmapper_") and "_http_" not in line))
-    print(f"stopped with {server.stop()}")
+    stopped = server.stop()
+    wrong, compared = wrong_tiles(program, known)
+    print(f"stopped with {stopped}; {compared} tiles compared with another process's, {wrong} wrong; odd statuses: {sorted(odd) or 'none'}")
+    sys.exit(1 if wrong or odd or grows or stopped != 0 or compared == 0 else 0)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ use support::{SIDE, Workshop};
 const CORNER: (u32, u32) = (2_097_152, 2_097_148);
 
 /// Columns and rows of the ground.
-const SIZE: u32 = 12;
+const SIZE: u32 = 20;
 
 struct Server {
     process: Child,
@@ -92,7 +92,7 @@ fn ground(workshop: &Workshop) {
     let mut writer = create_tiles(workshop.path("ground.mbtiles"), metadata, Existing::Refuse).unwrap();
     for (column, row) in (0..SIZE).flat_map(|row| (0..SIZE).map(move |column| (column, row))) {
         let picture =
-            Picture::drawn(SIDE, SIDE, |x, y| [(column * 20 + x) as u8, (row * 20 + y) as u8, (x * y) as u8]);
+            Picture::drawn(SIDE, SIDE, |x, y| [(column * 12 + x) as u8, (row * 12 + y) as u8, (x * y) as u8]);
         writer
             .write(tile(column, row), &encode_picture("png", &picture, &Default::default()).unwrap())
             .unwrap();
@@ -110,7 +110,7 @@ fn a_tile_served_is_the_tile_made_by_tile() {
     workshop.run("tile ground.mbtiles out/made --to satellite --model model --seed 3 -q").succeeded();
     let reader = open_tiles(workshop.path("out/made")).unwrap();
     let decoded = |bytes: &[u8]| earthmapper_geo::decode_picture(bytes, "tile", &Default::default()).unwrap();
-    for (column, row) in [(5, 7), (0, 0), (11, 11)] {
+    for (column, row) in [(5, 7), (0, 0), (19, 19)] {
         let tile = tile(column, row);
         let (status, served) = server.ask("GET", &format!("/ground/{tile}.png?seed=3"), "");
         assert_eq!(status, 200);
@@ -119,12 +119,8 @@ fn a_tile_served_is_the_tile_made_by_tile() {
     }
 }
 
-#[test]
-fn a_job_outlasts_kill() {
-    let workshop = Workshop::new();
-    ground(&workshop);
-    let flags = "--config serve.toml --data data";
-    let server = Server::start(&workshop, flags);
+/// Asks for all tiles of the ground; gives the address of the job.
+fn start_job(server: &Server) -> String {
     let (first, last) = (tile(0, 0).bounds(), tile(SIZE - 1, SIZE - 1).bounds());
     let inside = 1e-7;
     let body = format!(
@@ -136,31 +132,123 @@ fn a_job_outlasts_kill() {
     );
     let (status, taken) = server.ask("POST", "/v1/jobs", &body);
     assert_eq!(status, 202, "{}", String::from_utf8_lossy(&taken));
-    let id = serde_json::from_slice::<serde_json::Value>(&taken).unwrap()["id"].as_str().unwrap().to_owned();
-    let path = format!("/v1/jobs/{id}");
-    server.wait_until(&path, |_, body| {
-        serde_json::from_slice::<serde_json::Value>(body).unwrap()["made"].as_u64().unwrap() > 0
-    });
-    // `kill` is SIGKILL: nothing of the program runs any more.
-    drop(server);
-    let server = Server::start(&workshop, flags);
-    server.wait_until(&path, |_, body| {
-        let job = serde_json::from_slice::<serde_json::Value>(body).unwrap();
-        job["state"] == "done"
-    });
-    let job = server.json(&path);
+    let job = serde_json::from_slice::<serde_json::Value>(&taken).unwrap();
+    format!("/v1/jobs/{}", job["id"].as_str().unwrap())
+}
+
+fn job(body: &[u8]) -> serde_json::Value {
+    serde_json::from_slice(body).unwrap()
+}
+
+/// Waits for a job and reads its result: every tile with its bytes, each counted as often as the archive names it.
+fn result(workshop: &Workshop, server: &Server, path: &str, name: &str) -> Vec<(Tile, Vec<u8>)> {
+    server.wait_until(path, |_, body| job(body)["state"] == "done");
+    let shown = server.json(path);
     let all = u64::from(SIZE * SIZE);
-    assert_eq!((job["made"].as_u64(), job["failed"].as_u64()), (Some(all), Some(0)), "{job}");
+    assert_eq!((shown["made"].as_u64(), shown["failed"].as_u64()), (Some(all), Some(0)), "{shown}");
     let (status, archive) = server.ask("GET", &format!("{path}/tiles.pmtiles"), "");
     assert_eq!(status, 200);
-    std::fs::write(workshop.path("out/result.pmtiles"), archive).unwrap();
-    let reader = open_tiles(workshop.path("out/result.pmtiles")).unwrap();
-    let tiles = reader.tiles().unwrap();
-    assert_eq!(tiles.len() as u64, all, "every tile once");
-    for tile in [tiles[0], tiles[77]] {
-        let served = server.ask("GET", &format!("/ground/{tile}.png"), "").1;
-        assert_eq!(reader.read(tile).unwrap().unwrap().bytes, served, "{tile}");
+    std::fs::write(workshop.path(name), archive).unwrap();
+    let reader = open_tiles(workshop.path(name)).unwrap();
+    let mut tiles = Vec::new();
+    reader
+        .visit(&mut |tile| {
+            tiles.push(tile);
+            std::ops::ControlFlow::Continue(())
+        })
+        .unwrap();
+    tiles.sort();
+    tiles.into_iter().map(|tile| (tile, reader.read(tile).unwrap().unwrap().bytes)).collect()
+}
+
+#[test]
+fn a_job_outlasts_kill() {
+    let workshop = Workshop::new();
+    ground(&workshop);
+    let server = Server::start(&workshop, "--config serve.toml --data whole");
+    let path = start_job(&server);
+    let expected = result(&workshop, &server, &path, "out/whole.pmtiles");
+    assert_eq!(expected.len() as u32, SIZE * SIZE);
+    drop(server);
+
+    let flags = "--config serve.toml --data data";
+    let mut server = Server::start(&workshop, flags);
+    let path = start_job(&server);
+    let written = workshop.path(&format!("data/jobs/{}.json", path.rsplit('/').next().unwrap()));
+    let mut went_on = 0;
+    for share in 1..=3 {
+        let enough = u64::from(SIZE * SIZE) * share / 4;
+        server.wait_until(&path, |_, body| job(body)["made"].as_u64().unwrap() >= enough);
+        // `kill` is SIGKILL: nothing of the program runs any more.
+        drop(server);
+        let state = job(&std::fs::read(&written).unwrap())["state"].clone();
+        assert_eq!(state, "running", "killed in the middle, {share}");
+        server = Server::start(&workshop, flags);
+        server.wait_until(&path, |_, body| job(body)["tiles"].as_u64().unwrap() > 0);
+        went_on += u32::from(server.json(&path)["made"].as_u64().unwrap() > 0);
     }
+    assert!(went_on > 0, "the job began anew each time");
+    let found = result(&workshop, &server, &path, "out/result.pmtiles");
+    assert_eq!(
+        found.iter().map(|(tile, _)| *tile).collect::<Vec<_>>(),
+        expected.iter().map(|(tile, _)| *tile).collect::<Vec<_>>(),
+        "none lost, none twice"
+    );
+    for ((tile, bytes), (_, whole)) in found.iter().zip(&expected) {
+        assert_eq!(bytes, whole, "{tile}: not as in a job that was left alone");
+    }
+}
+
+#[test]
+fn a_stop_lets_answers_out_and_jobs_rest() {
+    let workshop = Workshop::new();
+    ground(&workshop);
+    let flags = "--config serve.toml --data data";
+    let mut server = Server::start(&workshop, flags);
+    let path = start_job(&server);
+    server.wait_until(&path, |_, body| job(body)["made"].as_u64().unwrap() > 0);
+    let tile = tile(9, 9);
+    let address = server.address.clone();
+    let asked = std::thread::spawn(move || {
+        let mut stream = TcpStream::connect(&address).unwrap();
+        let head = format!("GET /ground/{tile}.png?seed=77 HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+        stream.write_all(head.as_bytes()).unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        answer
+    });
+    // The request is open, or was answered already.
+    let is_idle = |body: &[u8]| String::from_utf8_lossy(body).contains("\nearthmapper_requests_waiting 0\n");
+    while !asked.is_finished() && is_idle(&server.ask("GET", "/metrics", "").1) {}
+    let status = std::process::Command::new("kill").args(["-TERM", &server.process.id().to_string()]).status();
+    assert!(status.unwrap().success());
+    let ended = server.process.wait().unwrap();
+    assert_eq!(ended.code(), Some(0), "a server that was asked to stop has done what it should");
+    assert!(asked.join().unwrap().starts_with(b"HTTP/1.1 200 "));
+    let server = Server::start(&workshop, flags);
+    let found = result(&workshop, &server, &path, "out/result.pmtiles");
+    assert_eq!(found.len() as u32, SIZE * SIZE);
+}
+
+#[test]
+fn without_a_word_only_this_machine_is_served() {
+    let workshop = Workshop::new();
+    let mut process = workshop
+        .command()
+        .args(["serve", "--model", "model"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = String::new();
+    BufReader::new(process.stdout.take().unwrap()).read_line(&mut said).unwrap();
+    let _ = process.kill();
+    let mut errors = String::new();
+    process.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
+    let _ = process.wait();
+    // The port may be taken on the machine that runs the tests; then the refusal names the address.
+    let address = "127.0.0.1:8000";
+    assert!(said.contains(address) || errors.contains(&format!("cannot listen at {address}")), "{said}{errors}");
 }
 
 #[test]

@@ -18,7 +18,7 @@ use crate::engine::Engine;
 use crate::jobs::Jobs;
 use crate::metrics::{Gauges, Metrics};
 use crate::routes::Problem;
-use crate::sources::{Source, SourceError};
+use crate::sources::{Source, SourceError, stamp_of};
 use crate::tiles::{TileService, digest};
 
 /// How long a stop waits for what is being made.
@@ -60,15 +60,16 @@ pub struct ServedModel {
 }
 
 impl ServedModel {
-    /// A model read from a folder. The fingerprint is that of the folder's checksums, or of its configuration when there
-    /// are none.
+    /// A model read from a folder. The fingerprint is that of the folder's checksums and configurations, and of the
+    /// lengths and times of its weights.
     pub fn new(model: EarthMapper, folder: &std::path::Path) -> Self {
         let mut bytes = Vec::new();
-        for name in ["SHA256SUMS", "config.json", "generation.json"] {
+        for name in ["SHA256SUMS", "config.json", "generation.json", "tokenizer/config.json"] {
             bytes.extend(std::fs::read(folder.join(name)).unwrap_or_default());
-            let weights = folder.join("model.safetensors");
-            let modified = std::fs::metadata(weights).and_then(|metadata| metadata.modified());
-            bytes.extend(format!("{modified:?}").into_bytes());
+        }
+        // Weights that were changed without a word in the checksums.
+        for name in ["model.safetensors", "tokenizer/model.safetensors"] {
+            bytes.extend(stamp_of(&folder.join(name)).into_bytes());
         }
         Self { model, fingerprint: digest(&bytes) }
     }
@@ -121,8 +122,9 @@ impl App {
         if config.with_demo() {
             sources.push(demo::open(scratch.path(), &model.config)?);
         }
+        let patience = Duration::from_secs(config.remote.seconds);
         for source in &config.sources {
-            sources.push(Source::open(source, &model.config)?);
+            sources.push(Source::open(source, patience, &model.config)?);
         }
         let sources = Arc::new(sources);
         let facts = ModelFacts {
@@ -201,7 +203,9 @@ impl App {
     /// What is measured now.
     pub fn gauges(&self) -> Gauges {
         let (cached, cached_bytes) = self.tiles.cached();
+        let clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         Gauges {
+            asking: clients.values().sum(),
             waiting: self.tiles.engine.waiting(),
             cached,
             cached_bytes,

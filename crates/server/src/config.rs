@@ -5,8 +5,11 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use earthmapper::scene::Seam;
+use earthmapper_geo::BoundingBox;
 use earthmapper_geo::dataset::SourceOptions;
 use serde::Deserialize;
+
+use crate::remote::Template;
 
 /// First parts of paths that are the server's own, so that no source can be called so.
 const RESERVED: [&str; 8] = ["v1", "assets", "catalog", "health", "ready", "metrics", "wmts", "openapi.json"];
@@ -60,6 +63,8 @@ pub struct Config {
     pub engine: EngineOptions,
     /// What is kept.
     pub cache: CacheOptions,
+    /// Tiles of other servers.
+    pub remote: RemoteOptions,
     /// What is served.
     #[serde(rename = "source")]
     pub sources: Vec<SourceConfig>,
@@ -76,6 +81,7 @@ impl Default for Config {
             limits: Limits::default(),
             engine: EngineOptions::default(),
             cache: CacheOptions::default(),
+            remote: RemoteOptions::default(),
             sources: Vec::new(),
         }
     }
@@ -168,6 +174,22 @@ impl Default for CacheOptions {
     }
 }
 
+/// Which other servers may be asked for tiles, and how long.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub struct RemoteOptions {
+    /// Hosts, with their port where addresses name one. None unless named.
+    pub hosts: Vec<String>,
+    /// Seconds that a tile is waited for.
+    pub seconds: u64,
+}
+
+impl Default for RemoteOptions {
+    fn default() -> Self {
+        Self { hosts: Vec::new(), seconds: 10 }
+    }
+}
+
 /// One ground, with its photograph, its map, or both.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
@@ -177,7 +199,7 @@ pub struct SourceConfig {
     /// The name for people.
     #[serde(default)]
     pub name: Option<String>,
-    /// The photograph: a COG, a folder of tiles, MBTiles or PMTiles.
+    /// The photograph: a COG, a folder of tiles, MBTiles, PMTiles, or the address of another server's tiles.
     #[serde(default)]
     pub satellite: Option<SourceOptions>,
     /// The map: the same, or vector data.
@@ -195,6 +217,9 @@ pub struct SourceConfig {
     /// The deepest zoom served.
     #[serde(default)]
     pub max_zoom: Option<u8>,
+    /// The ground of another server's tiles: west, south, east, north in degrees.
+    #[serde(default)]
+    pub bounds: Option<BoundingBox>,
     /// Serve zooms whose pixels are far from the model's, too.
     #[serde(default)]
     pub force: bool,
@@ -271,6 +296,7 @@ impl Config {
             ("engine.queue", self.engine.queue as u64),
             ("engine.batch_size", self.engine.batch_size as u64),
             ("engine.pyramids", self.engine.pyramids as u64),
+            ("remote.seconds", self.remote.seconds),
         ] {
             if value == 0 {
                 return wrong(key, "is 0; give 1 or more");
@@ -278,7 +304,7 @@ impl Config {
         }
         let mut seen = HashSet::new();
         for source in &self.sources {
-            source.check()?;
+            source.check(&self.remote)?;
             if !seen.insert(&source.id) || (self.with_demo() && source.id == crate::demo::ID) {
                 return wrong(&format!("source {:?}", source.id), "is there twice; give each its own id");
             }
@@ -291,7 +317,7 @@ impl Config {
 }
 
 impl SourceConfig {
-    fn check(&self) -> Result<(), ConfigError> {
+    fn check(&self, remote: &RemoteOptions) -> Result<(), ConfigError> {
         let wrong = |key: &str, problem: &str| {
             Err(ConfigError::Value { key: format!("source {:?}: {key}", self.id), problem: problem.into() })
         };
@@ -311,14 +337,54 @@ impl SourceConfig {
         if self.min_zoom.zip(self.max_zoom).is_some_and(|(low, high)| low > high) {
             return wrong("min_zoom", "is above max_zoom");
         }
-        for layer in [&self.satellite, &self.map].into_iter().flatten() {
-            let path = layer.path.to_string_lossy();
-            if path.contains("://") {
-                return wrong("path", "is an address; only files and folders are read");
+        let layers = || [&self.satellite, &self.map].into_iter().flatten();
+        for layer in layers() {
+            if let Some(template) = remote_tiles(layer) {
+                let checked = template.and_then(|template| self.check_remote(layer, &template, remote));
+                checked.or_else(|problem| wrong("path", &problem))?;
             }
+        }
+        if self.bounds.is_some() && layers().all(|layer| remote_tiles(layer).is_none()) {
+            return wrong("bounds", "is for tiles of another server; files say themselves where they lie");
         }
         Ok(())
     }
+
+    /// What another server's tiles need, since nobody is asked about them.
+    fn check_remote(
+        &self,
+        layer: &SourceOptions,
+        template: &Template,
+        remote: &RemoteOptions,
+    ) -> Result<(), String> {
+        let host = template.authority();
+        if !remote.hosts.iter().any(|allowed| allowed.eq_ignore_ascii_case(host)) {
+            return Err(format!(
+                "is an address, and {host} is not allowed; if it may be asked, add it to hosts in [remote]"
+            ));
+        }
+        if self.bounds.is_none() || self.min_zoom.is_none() || self.max_zoom.is_none() {
+            return Err("is an address, which needs bounds, min_zoom and max_zoom beside it".into());
+        }
+        if layer.attribution.is_none() {
+            return Err("is an address, which needs an attribution: whose tiles are these?".into());
+        }
+        let plain = SourceOptions {
+            attribution: layer.attribution.clone(),
+            licence: layer.licence.clone(),
+            ..SourceOptions::new(&layer.path)
+        };
+        if *layer != plain {
+            return Err("is an address, with which only attribution and licence go".into());
+        }
+        Ok(())
+    }
+}
+
+/// The address that stands in place of a path, if one does.
+pub(crate) fn remote_tiles(layer: &SourceOptions) -> Option<Result<Template, String>> {
+    let text = layer.path.to_string_lossy();
+    text.contains("://").then(|| Template::parse(&text))
 }
 
 #[cfg(test)]
@@ -352,13 +418,41 @@ mod tests {
             (source("id = \"a\""), "both missing"),
             (source("id = \"../a\"\nmap = { path = \"a\" }"), "letters"),
             (source("id = \"v1\"\nmap = { path = \"a\" }"), "server's own"),
-            (source("id = \"a\"\nmap = { path = \"https://a/b.tif\" }"), "address"),
+            (source("id = \"a\"\nmap = { path = \"https://a/b.tif\" }"), "{z}"),
+            (source("id = \"a\"\nmap = { path = \"https://a/{z}/{x}/{y}.png\" }"), "a is not allowed"),
+            (source("id = \"a\"\nbounds = [0, 0, 1, 1]\nmap = { path = \"a\" }"), "another server"),
             (source("id = \"a\"\nmap = { path = \"a\" }\nmin_zoom = 3\nmax_zoom = 2"), "above"),
             (source("id = \"a\"\nmap = { path = \"a\" }\n").repeat(2), "twice"),
             (format!("demo = true\n{}", source("id = \"town\"\nmap = { path = \"a\" }")), "twice"),
         ] {
             let error = parsed(&text).unwrap_err();
             assert!(error.contains(word), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn other_servers_are_asked_only_when_named() {
+        let with = |hosts: &str, rest: &str, layer: &str| {
+            let address = "https://tiles.example.org/{z}/{x}/{y}.png";
+            parsed(&format!(
+                "remote.hosts = [{hosts}]\n[[source]]\nid = \"a\"\n{rest}\nmap = {{ path = \"{address}\"{layer} }}"
+            ))
+        };
+        let (host, credit) = ("\"Tiles.Example.org\"", ", attribution = \"they\"");
+        let ground = "bounds = [0, 0, 1, 1]\nmin_zoom = 14\nmax_zoom = 16";
+        assert!(with(host, ground, credit).unwrap().sources[0].bounds.is_some());
+        for (hosts, rest, layer, word) in [
+            ("", ground, credit, "not allowed"),
+            ("\"example.org\"", ground, credit, "not allowed"),
+            ("\"tiles.example.org:8443\"", ground, credit, "not allowed"),
+            ("\"*\"", ground, credit, "not allowed"),
+            (host, "min_zoom = 14\nmax_zoom = 16", credit, "bounds"),
+            (host, "bounds = [0, 0, 1, 1]\nmax_zoom = 16", credit, "min_zoom"),
+            (host, ground, "", "attribution"),
+            (host, ground, ", attribution = \"they\", bands = [1]", "only attribution"),
+        ] {
+            let error = with(hosts, rest, layer).unwrap_err();
+            assert!(error.contains(word), "{hosts} {rest} {layer}: {error}");
         }
     }
 

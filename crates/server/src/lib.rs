@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`config`] | [`Config`]: the file that says where to listen and what to serve |
 //! | [`sources`] | grounds by their id: COGs, folders, MBTiles, PMTiles, vector data |
+//! | [`remote`] | tiles of other servers, from hosts that are allowed |
 //! | [`demo`] | an invented town, served when nothing else is named |
 //! | [`engine`] | the bounded queue and the one thread that owns the model |
 //! | [`tiles`] | from a request for a tile to its bytes: caches, engine, formats |
@@ -27,6 +28,7 @@ pub mod http;
 pub mod jobs;
 pub mod metrics;
 pub mod page;
+pub mod remote;
 pub mod routes;
 pub mod sources;
 pub mod tiles;

@@ -26,6 +26,7 @@ pub struct Metrics {
     refused: AtomicU64,
     dropped: AtomicU64,
     tiles: AtomicU64,
+    batches: AtomicU64,
     tile_micros: AtomicU64,
     model_micros: AtomicU64,
 }
@@ -46,6 +47,8 @@ pub enum Found {
 pub struct Gauges {
     /// Works that wait for the model.
     pub waiting: usize,
+    /// Requests of clients that wait for them.
+    pub asking: usize,
     /// Entries in the memory cache.
     pub cached: usize,
     /// Their bytes.
@@ -99,6 +102,7 @@ impl Metrics {
         self.model_micros.fetch_add(took.as_micros() as u64, Ordering::Relaxed);
         if tiles > 0 {
             self.tiles.fetch_add(tiles as u64, Ordering::Relaxed);
+            self.batches.fetch_add(1, Ordering::Relaxed);
             self.tile_micros.fetch_add(took.as_micros() as u64, Ordering::Relaxed);
         }
     }
@@ -126,6 +130,7 @@ impl Metrics {
             ("queue_refused_total", "Requests sent away because too many waited.", count(&self.refused)),
             ("queue_dropped_total", "Works whose clients had all left.", count(&self.dropped)),
             ("tiles_made_total", "Tiles made by the model.", count(&self.tiles)),
+            ("batches_total", "Times that tiles were made, one or several together.", count(&self.batches)),
             ("model_seconds_total", "Seconds in which the model worked.", count(&self.model_micros) / 1e6),
         ];
         for (name, help, value) in counters {
@@ -134,6 +139,7 @@ impl Metrics {
         let gauges = [
             ("ready", "Whether the model is warm.", f64::from(u8::from(gauges.is_ready))),
             ("queue_waiting", "Works that wait for the model.", gauges.waiting as f64),
+            ("requests_waiting", "Requests of clients that wait for an answer.", gauges.asking as f64),
             ("cache_entries", "Answers kept in memory.", gauges.cached as f64),
             ("cache_bytes", "Bytes kept in memory.", gauges.cached_bytes as f64),
             ("jobs_open", "Jobs that wait or run.", gauges.jobs as f64),

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, UNIX_EPOCH};
 
 use earthmapper::scene::Seam;
 use earthmapper::{EarthMapperConfig, Modality};
@@ -12,7 +12,8 @@ use earthmapper_geo::store::{StoreError, TileMetadata, TileReader};
 use earthmapper_geo::tile::{MAX_ZOOM, metres_per_pixel};
 use earthmapper_geo::{BoundingBox, PictureLimits, Tile};
 
-use crate::config::SourceConfig;
+use crate::config::{SourceConfig, remote_tiles};
+use crate::remote::RemoteReader;
 
 /// Tiles looked at to find out how many pixels they have.
 const TRIED: usize = 16;
@@ -60,6 +61,8 @@ pub struct Layer {
     pub stamp: String,
     /// Zooms of the tiles that are there, lowest and deepest.
     pub stored: (u8, u8),
+    /// Whether another server is asked for them.
+    pub is_remote: bool,
     /// Zooms that are translated, lowest and deepest; none when the pixels of all are too far from the model's.
     pub translated: Option<(u8, u8)>,
 }
@@ -88,7 +91,17 @@ impl Layer {
         let side = first.iter().take(TRIED).find_map(|tile| side_of(reader.as_ref(), *tile)).unwrap_or(256);
         let stored = (metadata.min_zoom.unwrap_or(0), metadata.max_zoom.unwrap_or(0));
         let bounds = metadata.bounds.unwrap_or(BoundingBox::WORLD);
-        Ok(Self { reader, metadata, bounds, side, stamp, stored, translated: Some(stored) })
+        let (is_remote, translated) = (false, Some(stored));
+        Ok(Self { reader, metadata, bounds, side, stamp, stored, is_remote, translated })
+    }
+
+    /// Tiles of another server, of which nobody is asked before a client wants one.
+    fn remote(reader: RemoteReader, side: u32, stamp: String) -> Self {
+        let metadata = reader.metadata().clone();
+        let bounds = metadata.bounds.unwrap_or(BoundingBox::WORLD);
+        let stored = (metadata.min_zoom.unwrap_or(0), metadata.max_zoom.unwrap_or(0));
+        let (reader, is_remote, translated) = (Box::new(reader), true, Some(stored));
+        Self { reader, metadata, bounds, side, stamp, stored, is_remote, translated }
     }
 
     /// Keeps the zooms that are wanted and, unless forced, near enough to the model's pixels.
@@ -125,16 +138,34 @@ impl Source {
     ///
     /// # Errors
     /// [`SourceError`], which names the source and the file.
-    pub fn open(options: &SourceConfig, model: &EarthMapperConfig) -> Result<Self, SourceError> {
+    pub fn open(
+        options: &SourceConfig,
+        patience: Duration,
+        model: &EarthMapperConfig,
+    ) -> Result<Self, SourceError> {
         let error = |problem: &dyn ToString| SourceError::new(&options.id, problem.to_string());
         let mut layers = [None, None];
         for (layer, named) in layers.iter_mut().zip([&options.satellite, &options.map]) {
             let Some(named) = named else { continue };
-            let reader = open_source(named, &drawn_maps, options.tile_side)
-                .map_err(|cause: DatasetError| error(&cause))?;
-            let stamp = format!("{} {}", stamp_of(&named.path), options.version);
-            let mut opened = Layer::new(reader, stamp).map_err(|cause| error(&cause))?;
-            opened.metadata.attribution = named.attribution.clone().or(opened.metadata.attribution);
+            // Everything of the configuration that pixels depend on, and more: a cached tile is never another's.
+            let times = [Some(&named.path), named.style.as_ref()].map(|path| path.map(|path| stamp_of(path)));
+            let stamp = format!("{times:?} {named:?} {} {}", options.tile_side, options.version);
+            let mut opened = match remote_tiles(named) {
+                Some(template) => {
+                    let template = template.map_err(|problem| error(&problem))?;
+                    let bounds = options.bounds.unwrap_or(BoundingBox::WORLD);
+                    let zooms = options.min_zoom.unwrap_or(0)..=options.max_zoom.unwrap_or(MAX_ZOOM);
+                    let reader = RemoteReader::new(template, bounds, zooms, patience);
+                    Layer::remote(reader, options.tile_side, stamp)
+                }
+                None => {
+                    let reader = open_source(named, &drawn_maps, options.tile_side)
+                        .map_err(|cause: DatasetError| error(&cause))?;
+                    Layer::new(reader, stamp).map_err(|cause| error(&cause))?
+                }
+            };
+            let attribution = named.attribution.clone().or(opened.metadata.attribution);
+            opened.metadata.attribution = attribution.map(|attribution| without_markup(&attribution));
             opened.limit(options, model);
             *layer = Some(opened);
         }
@@ -182,8 +213,24 @@ impl Source {
     }
 }
 
+/// An attribution as plain text. Stores may hold HTML, and programs that read TileJSON put it into their pages: what a
+/// file from elsewhere brings must not become a script there.
+fn without_markup(html: &str) -> String {
+    let mut text = String::with_capacity(html.len());
+    let mut rest = html;
+    while let Some(start) = rest.find('<') {
+        text += &rest[..start];
+        rest = rest[start..].find('>').map_or("", |end| &rest[start + end + 1..]);
+    }
+    text += rest;
+    for (entity, character) in [("&copy;", "©"), ("&#169;", "©"), ("&quot;", "\""), ("&nbsp;", " "), ("&amp;", "&")] {
+        text = text.replace(entity, character);
+    }
+    text.replace('>', "").trim().to_owned()
+}
+
 /// Length and time of a file, or the time of a folder.
-fn stamp_of(path: &Path) -> String {
+pub(crate) fn stamp_of(path: &Path) -> String {
     let Ok(metadata) = fs::metadata(path) else { return String::new() };
     let modified = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
     let length = if metadata.is_file() { metadata.len() } else { 0 };
@@ -195,13 +242,15 @@ mod tests {
     use super::*;
     use crate::testing::{self, grey_tiles};
 
+    const PATIENCE: Duration = Duration::from_secs(1);
+
     #[test]
     fn zooms_are_those_near_the_models_pixels() {
         let folder = tempfile::tempdir().unwrap();
         let tiles = grey_tiles(folder.path(), &["12/2048/2047", "16/32768/32767", "20/524288/524287"]);
         let mut options = testing::source("a", None, Some(tiles));
         let model = testing::model();
-        let source = Source::open(&options, &model.config).unwrap();
+        let source = Source::open(&options, PATIENCE, &model.config).unwrap();
         // The model's pixels are a hair smaller than those of zoom 16, so zoom 14 is more than four times as coarse.
         let (layer, zooms) = source.translation(Modality::Satellite).unwrap();
         assert_eq!((layer.stored, layer.side, zooms), ((12, 20), testing::SIDE, (15, 18)));
@@ -209,14 +258,31 @@ mod tests {
         assert_eq!(source.directions().collect::<Vec<_>>(), [Modality::Satellite]);
         options.force = true;
         options.max_zoom = Some(16);
-        let forced = Source::open(&options, &model.config).unwrap();
+        let forced = Source::open(&options, PATIENCE, &model.config).unwrap();
         assert_eq!(forced.translation(Modality::Satellite).unwrap().1, (12, 16));
+    }
+
+    #[test]
+    fn attributions_become_plain_text() {
+        for (html, text) in [
+            ("City of Florence, CC BY 4.0", "City of Florence, CC BY 4.0"),
+            (
+                "&copy; <a href=\"https://www.openstreetmap.org/copyright\">OpenStreetMap</a> contributors",
+                "© OpenStreetMap contributors",
+            ),
+            ("a<script>alert(1)</script>b", "aalert(1)b"),
+            ("a <img src=x onerror=alert(1)", "a"),
+            ("<<b>b>", "b"),
+            ("&lt;i&gt; stays an entity", "&lt;i&gt; stays an entity"),
+        ] {
+            assert_eq!(without_markup(html), text);
+        }
     }
 
     #[test]
     fn errors_name_the_source() {
         let options = testing::source("lost", Some("/nowhere/at/all.tif".into()), None);
-        let error = Source::open(&options, &testing::model().config).err().unwrap().to_string();
+        let error = Source::open(&options, PATIENCE, &testing::model().config).err().unwrap().to_string();
         assert!(error.starts_with("source \"lost\": /nowhere/at/all.tif"), "{error}");
     }
 }

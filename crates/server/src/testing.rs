@@ -45,6 +45,7 @@ pub fn source(id: &str, satellite: Option<PathBuf>, map: Option<PathBuf>) -> Sou
         seam: SeamName::Blend,
         min_zoom: None,
         max_zoom: None,
+        bounds: None,
         force: false,
         version: String::new(),
     }

@@ -7,15 +7,18 @@ use earthmapper::Modality;
 use earthmapper::pyramid::TilePicture;
 use earthmapper_geo::picture::{Mask, decode_with_holes, encode_picture, encode_with_holes};
 use earthmapper_geo::store::TileFormat;
-use earthmapper_geo::{Picture, Provenance, Tile, WriteOptions};
+use earthmapper_geo::{Picture, PictureError, Provenance, Tile, WriteOptions};
 use sha2::{Digest, Sha256};
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
 use crate::cache::{CacheKey, MemoryCache};
 use crate::disk::DiskCache;
 use crate::engine::{Engine, EngineError, MadeTile, TileRequest, Urgency};
 use crate::metrics::{Found, Metrics};
 use crate::sources::{Source, TILE_LIMITS};
+
+/// Tiles of other servers that are fetched at once.
+const FETCHES: usize = 16;
 
 /// Which picture of a tile.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -62,6 +65,8 @@ pub struct TileService {
     pub fingerprint: String,
     memory: MemoryCache,
     disk: Option<DiskCache>,
+    /// How many tiles of other servers are fetched at once.
+    fetches: Arc<Semaphore>,
 }
 
 impl TileService {
@@ -73,16 +78,18 @@ impl TileService {
         (model, fingerprint): (String, String),
         (memory, disk): (MemoryCache, Option<DiskCache>),
     ) -> Self {
-        Self { sources, engine, metrics, model, fingerprint, memory, disk }
+        let fetches = Arc::new(Semaphore::new(FETCHES));
+        Self { sources, engine, metrics, model, fingerprint, memory, disk, fetches }
     }
 
     /// The name of an answer: a digest of everything that its bytes depend on.
     pub fn key(&self, wanted: &Wanted) -> CacheKey {
         let TileRequest { source, to, seed, tile } = &wanted.request;
         let source = &self.sources[*source];
-        let stamp = source.original(to.other()).map_or("", |layer| layer.stamp.as_str());
+        // The zooms decide of what a tile of twice the side is made.
+        let layer = source.original(to.other()).map(|layer| (&layer.stamp, layer.translated));
         let text = format!(
-            "{} {} {:?} {} {stamp:?} {} {to} {seed} {tile} {:?} {} {:?}",
+            "{} {} {:?} {} {layer:?} {} {to} {seed} {tile} {:?} {} {:?}",
             env!("CARGO_PKG_VERSION"),
             self.fingerprint,
             source.id,
@@ -123,12 +130,37 @@ impl TileService {
             return Ok(bytes);
         }
         self.metrics.looked_up(Found::Nowhere);
+        self.fetch_around(&wanted.request).await;
         let made = self.engine.tile(wanted.request.clone()).await?;
         self.keep_made(&wanted.request, &made).await;
         Ok(match wanted.shown {
             Shown::Translation => made.picture,
             Shown::Uncertainty => made.uncertainty,
         })
+    }
+
+    /// Has a tile of another server and its neighbours fetched, so that the model does not wait for them. What does not
+    /// come is told of when the tile is made.
+    async fn fetch_around(self: &Arc<Self>, request: &TileRequest) {
+        let TileRequest { source, to, tile, .. } = *request;
+        let Some(layer) = self.sources[source].original(to.other()).filter(|layer| layer.is_remote) else { return };
+        let around = (-1..=1).flat_map(|down| (-1..=1).map(move |right| (right, down)));
+        let around = around.filter_map(|(right, down)| {
+            let (x, y) = (tile.x().checked_add_signed(right)?, tile.y().checked_add_signed(down)?);
+            Tile::new(tile.z(), x, y).ok().filter(|tile| layer.covers(*tile, layer.stored))
+        });
+        let mut fetching = tokio::task::JoinSet::new();
+        for tile in around {
+            let Ok(place) = self.fetches.clone().acquire_owned().await else { return };
+            let service = self.clone();
+            fetching.spawn_blocking(move || {
+                if let Some(layer) = service.sources[source].original(to.other()) {
+                    let _ = layer.reader.read(tile);
+                }
+                drop(place);
+            });
+        }
+        while fetching.join_next().await.is_some() {}
     }
 
     /// A tile of twice the side.
@@ -266,17 +298,28 @@ async fn decoded(bytes: Bytes) -> Result<TilePicture, EngineError> {
     }
 }
 
-/// A tile as a file, with its label; JPEG, which knows no transparency, shows white in its holes.
+/// A tile as a file; JPEG, which knows no transparency, shows white in its holes.
+///
+/// # Errors
+/// When the encoder refuses.
+pub fn encoded_tile(
+    tile: &TilePicture,
+    format: TileFormat,
+    options: &WriteOptions,
+) -> Result<Vec<u8>, PictureError> {
+    match format {
+        TileFormat::Jpeg => encode_picture(format.extension(), &tile.over_white(), options),
+        _ => encode_with_holes(format.extension(), &tile.picture, &tile.holes, options),
+    }
+}
+
+/// A tile as a file, with its label.
 ///
 /// # Errors
 /// [`EngineError::Failed`] when the encoder refuses.
 pub fn encoded(tile: &TilePicture, format: TileFormat, label: Provenance) -> Result<Bytes, EngineError> {
     let options = WriteOptions { provenance: Some(label), ..Default::default() };
-    let encoded = match format {
-        TileFormat::Jpeg => encode_picture(format.extension(), &tile.over_white(), &options),
-        _ => encode_with_holes(format.extension(), &tile.picture, &tile.holes, &options),
-    };
-    encoded.map(Bytes::from).map_err(|error| {
+    encoded_tile(tile, format, &options).map(Bytes::from).map_err(|error| {
         tracing::error!("a picture cannot be encoded: {error}");
         EngineError::Failed
     })

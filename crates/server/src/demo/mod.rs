@@ -39,6 +39,7 @@ pub fn open(folder: &Path, model: &EarthMapperConfig) -> Result<Source, SourceEr
         seam: SeamName::Blend,
         min_zoom: None,
         max_zoom: None,
+        bounds: None,
         force: false,
         version: String::new(),
     };

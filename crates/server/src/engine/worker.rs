@@ -24,7 +24,9 @@ type PyramidKey = (usize, Modality, u64, u8);
 
 /// Runs until the queue is closed and empty.
 pub(super) fn run(shared: &Shared, model: &EarthMapper, sources: &[Source], is_ready: impl FnOnce()) {
+    let start = Instant::now();
     warm_up(model);
+    shared.metrics.worked(0, start.elapsed());
     is_ready();
     let mut kitchen = Kitchen { shared, model, sources, pyramids: HashMap::new(), now: 0 };
     while let Some(next) = next(shared) {

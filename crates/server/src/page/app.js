@@ -155,7 +155,7 @@ for (const [id, act] of Object.entries(acts)) element(id).addEventListener("clic
 const keys = { d: "direction", r: "reroll", g: "gallery-open", h: "hole", n: "generate", u: "uncertainty" };
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape") tool?.stop.abort("away");
-  const isTyping = /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName);
+  const isTyping = event.target.matches("select, input:not([type=range], [type=checkbox], [type=file])");
   if (event.key === "Enter" && tool && !isTyping) {
     event.preventDefault();
     tool.stop.abort("centre");

@@ -6,6 +6,7 @@ import { base, say } from "./api.js";
 const stage = document.getElementById("stage");
 const swipe = document.getElementById("swipe");
 const after = document.getElementById("after");
+const busy = document.getElementById("busy");
 
 /** Tiles of a picture, as MapLibre wants them. */
 function tiles(path, query, about) {
@@ -49,8 +50,16 @@ export class View {
       Object.assign(state, { lon: lng, lat, z: this.after.getZoom() });
       changed();
     });
-    this.after.on("dataloading", () => { if (!this.after.areTilesLoaded()) this.busy = true; });
-    this.after.on("idle", () => { this.busy = false; });
+    // Tiles take the model a moment: said when it is more than one.
+    let soon;
+    this.after.on("dataloading", () => {
+      soon ??= setTimeout(() => { busy.hidden = this.after.areTilesLoaded(); }, 400);
+    });
+    this.after.on("idle", () => {
+      clearTimeout(soon);
+      soon = undefined;
+      busy.hidden = true;
+    });
     this.overlays = [];
     this.loaded = Promise.all([this.before, this.after].map((map) => map.once("load")));
     this.listen(changed);
@@ -121,8 +130,9 @@ export class View {
     const bounds = [[west, south], [east, north]];
     if (wantsAll) {
       this.after.fitBounds(bounds, { animate: false, padding: 0, maxZoom: direction.max_zoom });
-      // Close enough to see something, not so far that the whole ground has to be made.
-      if (this.after.getZoom() < direction.min_zoom) this.after.setZoom(direction.min_zoom);
+      // Close enough for the lowest zoom that can be made, about pixel for pixel; not so far that nothing is there.
+      const least = direction.min_zoom - Math.log2(512 / direction.tile_size) + 0.4;
+      if (this.after.getZoom() < least) this.after.setZoom(least);
     }
   }
 

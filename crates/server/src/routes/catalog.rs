@@ -144,6 +144,8 @@ fn document(mut metadata: TileMetadata, layer: &Layer, (low, high): (u8, u8), ur
     (metadata.min_zoom, metadata.max_zoom) = (Some(low), Some(high));
     let mut document = metadata.tile_json(url);
     document["tileSize"] = json!(layer.side);
+    // TileJSON 3.0 asks for the list; pictures have no layers.
+    document["vector_layers"] = json!([]);
     document
 }
 

@@ -10,6 +10,9 @@ use super::reply::Problem;
 use crate::app::App;
 use crate::sources::Source;
 
+/// The most codes that `top_k` may keep; no codebook has so many.
+const MOST_CODES: usize = 1_000_000;
+
 /// How tiles are asked for. Further parameters are not looked at: some clients add their own against caches.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct TileParams {
@@ -89,6 +92,9 @@ impl MakeParams {
                 return bad("temperature: must be a number above 0".into());
             }
             options.sampler.temperature = temperature;
+        }
+        if self.top_k.is_some_and(|codes| codes > MOST_CODES) {
+            return bad(format!("top_k: must be a number between 0 and {MOST_CODES}"));
         }
         options.sampler.top_k = self.top_k.unwrap_or(options.sampler.top_k);
         if let Some(top_p) = self.top_p {

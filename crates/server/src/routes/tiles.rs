@@ -4,7 +4,8 @@ use axum::body::Bytes;
 use axum::extract::{Extension, Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use earthmapper_geo::picture::{decode_picture, encode_picture};
+use earthmapper::pyramid::TilePicture;
+use earthmapper_geo::picture::decode_with_holes;
 use earthmapper_geo::store::TileFormat;
 use earthmapper_geo::{Tile, WriteOptions};
 
@@ -15,7 +16,7 @@ use crate::app::{App, Shared};
 use crate::engine::TileRequest;
 use crate::guard::Peer;
 use crate::sources::TILE_LIMITS;
-use crate::tiles::{Density, Shown, Wanted, digest};
+use crate::tiles::{Density, Shown, Wanted, digest, encoded_tile};
 
 type Numbers = (String, String, String, String);
 
@@ -106,12 +107,15 @@ pub async fn original(
     State(app): State<Shared>,
     Path((id, z, x, file)): Path<Numbers>,
     Params(params): Params<OriginalParams>,
+    peer: Option<Extension<Peer>>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let Named { tile, density, format } = Named::parse(&z, &x, &file).ok_or(Problem::NotFound)?;
     if density == Density::Double {
         return Err(Problem::NotFound);
     }
+    // Some originals are drawn, cut from rasters or fetched.
+    let _pass = app.enter(peer.map(|Extension(Peer(address))| address))?;
     let service = app.clone();
     let read = move || -> Result<Bytes, Problem> {
         let source = catalog::find(&service, &id)?;
@@ -127,8 +131,9 @@ pub async fn original(
         if encoded.format == format {
             return Ok(encoded.bytes.into());
         }
-        let picture = decode_picture(&encoded.bytes, "tile", &TILE_LIMITS).map_err(|error| failed(&error))?;
-        let bytes = encode_picture(format.extension(), &picture, &WriteOptions::default());
+        let (picture, holes) =
+            decode_with_holes(&encoded.bytes, "tile", &TILE_LIMITS).map_err(|error| failed(&error))?;
+        let bytes = encoded_tile(&TilePicture { picture, holes }, format, &WriteOptions::default());
         bytes.map(Bytes::from).map_err(|error| failed(&error))
     };
     let bytes = tokio::task::spawn_blocking(read).await.map_err(|_| Problem::Internal)??;

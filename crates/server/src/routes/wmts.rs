@@ -11,9 +11,16 @@ use earthmapper::Modality;
 
 use super::catalog::edges;
 use super::parameters::base_url;
-use super::reply::bytes_response;
+use super::reply::{Params, bytes_response};
 use crate::app::{App, Shared};
 use crate::sources::Layer;
+
+/// What is said to requests for operations.
+const NO_OPERATION: &[u8] = br#"<?xml version="1.0" encoding="UTF-8"?>
+<ExceptionReport xmlns="http://www.opengis.net/ows/1.1" version="1.1.0">
+  <Exception exceptionCode="OperationNotSupported"><ExceptionText>Only GetCapabilities is answered here; tiles are fetched by the addresses in its answer.</ExceptionText></Exception>
+</ExceptionReport>
+"#;
 
 /// Width of the world of web Mercator in metres.
 const WORLD: f64 = 2.0 * 20_037_508.342_789_244;
@@ -21,8 +28,19 @@ const WORLD: f64 = 2.0 * 20_037_508.342_789_244;
 /// Metres per pixel that WMTS takes for the size of a pixel on a screen.
 const SCREEN_PIXEL: f64 = 0.000_28;
 
-/// The capabilities, for whatever is asked: there is one document.
-pub async fn capabilities(State(app): State<Shared>, headers: HeaderMap) -> Response {
+/// The capabilities. Names of parameters are in capitals or not, as WMTS has it; other operations do not exist here.
+pub async fn capabilities(
+    State(app): State<Shared>,
+    Params(params): Params<Vec<(String, String)>>,
+    headers: HeaderMap,
+) -> Response {
+    let given = |name: &str| params.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
+    let is_other = |(name, expected): (&str, &str)| {
+        given(name).is_some_and(|(_, value)| !value.eq_ignore_ascii_case(expected))
+    };
+    if [("service", "WMTS"), ("request", "GetCapabilities")].into_iter().any(is_other) {
+        return bytes_response(StatusCode::BAD_REQUEST, "application/xml", Bytes::from_static(NO_OPERATION));
+    }
     let document = document(&app, &base_url(&app, &headers));
     bytes_response(StatusCode::OK, "application/xml", Bytes::from(document))
 }

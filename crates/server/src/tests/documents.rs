@@ -22,6 +22,7 @@ async fn the_catalogue_and_tilejson_agree() {
     assert!(document["attribution"].as_str().unwrap().contains("synthetic, EarthMapper tiny"));
     assert_eq!((document["minzoom"].as_u64(), document["maxzoom"].as_u64()), (Some(16), Some(16)));
     assert_eq!(document["tileSize"], 16);
+    assert_eq!(document["vector_layers"], serde_json::json!([]));
     assert_eq!(document["bounds"], direction["bounds"]);
     for path in ["/ground/uncertainty/tilejson.json", "/ground/original/tilejson.json"] {
         assert_eq!(served.get(path).await.is(200).json()["tileSize"], 16);
@@ -35,12 +36,27 @@ async fn addresses_are_public_ones_and_escaped() {
     let document = served.get("/ground/tilejson.json").await.is(200).json();
     assert!(document["tiles"][0].as_str().unwrap().starts_with("https://maps.example/em/ground/{z}"));
     let served = Served::with(|config| config.sources[0].name = Some("<b>&\"it\"".into()), None).await;
+    let page = String::from_utf8(served.get("/").await.is(200).body.to_vec()).unwrap();
+    assert!(!page.contains("<b>"), "names come to the page as data");
     let xml = String::from_utf8(served.get("/wmts").await.is(200).body.to_vec()).unwrap();
     assert!(xml.contains("&lt;b&gt;&amp;&quot;it&quot;: satellite, synthetic") && !xml.contains("<b>"));
     let request = Request::get("/wmts").header("host", "[::1]:8000").body(Body::empty()).unwrap();
     let xml = String::from_utf8(served.send(request).await.is(200).body.to_vec()).unwrap();
     let template = "http://[::1]:8000/ground/{TileMatrix}/{TileCol}/{TileRow}.png?to=satellite";
     assert!(xml.contains(template), "{xml}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wmts_has_one_operation() {
+    let served = Served::new().await;
+    let plain = served.get("/wmts").await.is(200).body;
+    for query in ["?SERVICE=WMTS&REQUEST=GetCapabilities&VERSION=1.0.0", "?service=wmts&request=getcapabilities"] {
+        assert_eq!(served.get(&format!("/wmts{query}")).await.is(200).body, plain);
+    }
+    for query in ["?SERVICE=WMTS&REQUEST=GetTile&LAYER=a", "?service=WMS&request=GetCapabilities"] {
+        let refused = served.get(&format!("/wmts{query}")).await.is(400);
+        assert!(String::from_utf8_lossy(&refused.body).contains("OperationNotSupported"), "{query}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,5 @@
 //! Too much, too slow, too curious.
 
-use std::sync::mpsc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -16,72 +15,90 @@ fn plain(path: &str) -> axum::http::request::Builder {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_queue_sends_away_and_says_for_how_long() {
     let served = Served::with(|config| config.engine.queue = 1, None).await;
-    let (start, started) = mpsc::channel();
-    let (release, released) = mpsc::channel::<()>();
-    let app = served.app.clone();
-    let held = tokio::spawn(async move {
-        app.tiles
-            .engine
-            .call(move |_| {
-                start.send(()).unwrap();
-                let _ = released.recv_timeout(Duration::from_secs(60));
-            })
-            .await
-    });
-    tokio::task::spawn_blocking(move || started.recv().unwrap()).await.unwrap();
-    let router = served.router.clone();
-    let waiting = tokio::spawn(async move {
-        tower::ServiceExt::oneshot(router, plain(&ground(0, 0, ".png")).body(Body::empty()).unwrap()).await
-    });
-    while served.app.tiles.engine.waiting() == 0 {
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
+    let held = served.hold().await;
+    let waiting = served.ask(&ground(0, 0, ".png"));
+    served.waits(1).await;
     let refused = served.ground(1, 0, ".png").await.is(503);
     assert!(refused.header("retry-after").parse::<u64>().unwrap() >= 1);
     assert_eq!(refused.header("cache-control"), "no-store");
     // The same tile is no more work.
-    let router = served.router.clone();
-    let joined = tokio::spawn(async move {
-        tower::ServiceExt::oneshot(router, plain(&ground(0, 0, ".png")).body(Body::empty()).unwrap()).await
-    });
-    tokio::time::sleep(Duration::from_millis(20)).await;
-    release.send(()).unwrap();
-    held.await.unwrap().unwrap();
-    assert_eq!(waiting.await.unwrap().unwrap().status(), 200);
-    assert_eq!(joined.await.unwrap().unwrap().status(), 200);
+    let joined = served.ask(&ground(0, 0, ".png"));
+    while served.counted("queue_joined_total") == 0.0 {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    drop(held);
+    assert_eq!(waiting.await.unwrap().is(200).body, joined.await.unwrap().is(200).body);
+    assert_eq!((served.counted("tiles_made_total"), served.counted("queue_refused_total")), (1.0, 1.0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn neighbours_are_made_together() {
+    let served = Served::new().await;
+    let held = served.hold().await;
+    let mut asked = Vec::new();
+    for (count, (column, row)) in [(0, 0), (1, 0), (2, 1), (3, 3)].into_iter().enumerate() {
+        asked.push(served.ask(&ground(column, row, ".png")));
+        served.waits(count + 1).await;
+    }
+    // Another seed has other windows.
+    let apart = served.ask(&ground(0, 0, ".png?seed=1"));
+    served.waits(5).await;
+    drop(held);
+    for answer in asked {
+        answer.await.unwrap().is(200);
+    }
+    apart.await.unwrap().is(200);
+    assert_eq!((served.counted("tiles_made_total"), served.counted("batches_total")), (5.0, 2.0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_takes_too_long_is_not_waited_for() {
+    let served = Served::with(
+        |config| {
+            config.engine.tile_seconds = 1;
+            config.engine.task_seconds = 1;
+        },
+        None,
+    )
+    .await;
+    let held = served.hold().await;
+    let late = served.ground(0, 0, ".png").await.is(503);
+    assert!(late.header("retry-after").parse::<u64>().unwrap() >= 1);
+    let picture = png(&testing::drawn(super::tile(0, 0)));
+    let late = served.post("/v1/translate?to=satellite", "image/png", picture).await.is(503);
+    assert!(late.header("retry-after").parse::<u64>().unwrap() >= 1);
+    drop(held);
+    // Nobody waited any more, so nothing of it was done.
+    served.ground(1, 1, ".png").await.is(200);
+    assert_eq!((served.counted("tiles_made_total"), served.counted("queue_dropped_total")), (1.0, 2.0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn work_whose_client_left_is_not_done() {
     let served = Served::new().await;
-    let (start, started) = mpsc::channel();
-    let (release, released) = mpsc::channel::<()>();
-    let app = served.app.clone();
-    let held = tokio::spawn(async move {
-        app.tiles
-            .engine
-            .call(move |_| {
-                start.send(()).unwrap();
-                let _ = released.recv_timeout(Duration::from_secs(60));
-            })
-            .await
-    });
-    tokio::task::spawn_blocking(move || started.recv().unwrap()).await.unwrap();
-    let router = served.router.clone();
-    let leaves = tokio::spawn(async move {
-        tower::ServiceExt::oneshot(router, plain(&ground(2, 2, ".png")).body(Body::empty()).unwrap()).await
-    });
-    while served.app.tiles.engine.waiting() == 0 {
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
+    let held = served.hold().await;
+    let leaves = served.ask(&ground(2, 2, ".png"));
+    served.waits(1).await;
     leaves.abort();
     assert!(leaves.await.is_err());
-    release.send(()).unwrap();
-    held.await.unwrap().unwrap();
+    drop(held);
     served.ground(0, 0, ".png").await.is(200);
-    let text = served.app.metrics.text(served.app.gauges());
-    assert!(text.contains("\nearthmapper_queue_dropped_total 1\n"), "{text}");
-    assert!(text.contains("\nearthmapper_tiles_made_total 1\n"), "{text}");
+    assert_eq!((served.counted("queue_dropped_total"), served.counted("tiles_made_total")), (1.0, 1.0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ready_means_warm() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = testing::source("ground", None, Some(testing::tiles(folder.path(), &super::all_tiles())));
+    let config = crate::Config { sources: vec![source], ..crate::Config::default() };
+    let model = crate::ServedModel { model: testing::model(), fingerprint: "tiny".into() };
+    let app = crate::App::start(config, model, None).unwrap();
+    while !app.is_ready() {
+        std::thread::yield_now();
+    }
+    let text = app.metrics.text(app.gauges());
+    let worked = text.lines().find_map(|line| line.strip_prefix("earthmapper_model_seconds_total ")).unwrap();
+    assert!(worked.parse::<f64>().unwrap() > 0.0, "a picture was made before the server said that it is ready");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,9 +4,12 @@ mod documents;
 mod jobs;
 mod limits;
 mod pictures;
+mod remote;
+mod sockets;
 mod tiles;
 
 use std::path::PathBuf;
+use std::sync::mpsc;
 use std::time::Duration;
 
 use axum::Router;
@@ -97,6 +100,46 @@ impl Served {
 
     async fn post(&self, path: &str, kind: &str, body: impl Into<Body>) -> Answer {
         self.send(Request::post(path).header("content-type", kind).body(body.into()).unwrap()).await
+    }
+
+    /// Keeps the model busy until the returned sender is used or dropped.
+    async fn hold(&self) -> mpsc::Sender<()> {
+        let (start, started) = mpsc::channel();
+        let (release, released) = mpsc::channel::<()>();
+        let app = self.app.clone();
+        tokio::spawn(async move {
+            let wait = move |_: &earthmapper::EarthMapper| {
+                start.send(()).unwrap();
+                let _ = released.recv_timeout(Duration::from_secs(60));
+            };
+            app.tiles.engine.call(wait).await
+        });
+        tokio::task::spawn_blocking(move || started.recv().unwrap()).await.unwrap();
+        release
+    }
+
+    /// Sends a request that is answered later.
+    fn ask(&self, path: &str) -> tokio::task::JoinHandle<Answer> {
+        let (router, request) = (self.router.clone(), Request::get(path).body(Body::empty()).unwrap());
+        tokio::spawn(async move {
+            let (parts, body) = router.oneshot(request).await.unwrap().into_parts();
+            let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
+            Answer { status: parts.status, headers: parts.headers, body }
+        })
+    }
+
+    /// Waits until so much waits for the model.
+    async fn waits(&self, count: usize) {
+        while self.app.tiles.engine.waiting() != count {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    /// A number that is counted.
+    fn counted(&self, name: &str) -> f64 {
+        let text = self.app.metrics.text(self.app.gauges());
+        let name = format!("earthmapper_{name} ");
+        text.lines().find_map(|line| line.strip_prefix(&name)).unwrap().parse().unwrap()
     }
 
     async fn ground(&self, column: u32, row: u32, file: &str) -> Answer {

@@ -62,6 +62,7 @@ async fn pictures_are_translated() {
         "?to=map&samples=0",
         "?to=map&samples=2&format=png",
         "?to=map&top_p=2",
+        "?to=map&top_k=1000001",
         "?to=map&scale=0",
     ] {
         served.post(&format!("/v1/translate{wrong}"), "image/png", sent.clone()).await.is(400);

@@ -7,7 +7,9 @@ use axum::http::Request;
 use earthmapper::Modality;
 use earthmapper::pyramid::{Pyramid, PyramidOptions};
 use earthmapper::scene::Seam;
-use earthmapper_geo::store::open_tiles;
+use earthmapper_geo::picture::{Mask, decode_with_holes, encode_with_holes};
+use earthmapper_geo::raster::{AffineTransform, Epsg, GeoReference, RasterOptions, RasterWriter};
+use earthmapper_geo::store::{Existing, TileFormat, TileMetadata, copy_tiles, create_tiles, open_tiles};
 use earthmapper_geo::{Picture, PictureLimits, read_provenance};
 
 use super::{SIZE, Served, all_tiles, ground, tile};
@@ -227,11 +229,144 @@ async fn every_format_says_that_it_is_synthetic() {
 async fn the_folder_of_the_cache_outlasts_the_process() {
     let cache = tempfile::tempdir().unwrap();
     let folder = cache.path().join("kept");
-    let first = Served::with(|config| config.cache.folder = Some(folder.clone()), None).await;
-    let body = first.ground(0, 0, ".png").await.is(200).body;
-    let key = first.ground(0, 0, ".png").await.header("etag").trim_matches('"').to_owned();
-    assert_eq!(std::fs::read(folder.join(&key[..2]).join(&key)).unwrap(), body);
-    // The bytes under that name are given, whatever the model would make.
-    let disk = crate::disk::DiskCache::open(&folder, 1 << 20).unwrap();
-    assert_eq!(disk.get(&key).unwrap(), body);
+    let tiles = testing::tiles(cache.path(), &all_tiles());
+    let start = || {
+        Served::with(
+            |config| {
+                config.cache.folder = Some(folder.clone());
+                config.sources = vec![testing::source("ground", None, Some(tiles.clone()))];
+            },
+            None,
+        )
+    };
+    let first = start().await;
+    let answer = first.ground(0, 0, ".png").await.is(200);
+    let key = answer.header("etag").trim_matches('"').to_owned();
+    let file = folder.join(&key[..2]).join(&key);
+    assert_eq!(std::fs::read(&file).unwrap(), answer.body);
+    drop(first);
+    // Another process gives what lies there, whatever the model would make.
+    std::fs::write(&file, b"from before").unwrap();
+    let second = start().await;
+    assert_eq!(second.ground(0, 0, ".png").await.is(200).body, "from before");
+    assert_eq!((second.counted("tiles_made_total"), second.counted("cache_disk_hits_total")), (0.0, 1.0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tags_change_with_the_model_and_the_source() {
+    let folder = tempfile::tempdir().unwrap();
+    let tiles = testing::tiles(folder.path(), &all_tiles());
+    let tag = async |fingerprint: &str, change: &dyn Fn(&mut crate::config::SourceConfig)| {
+        let mut source = testing::source("ground", None, Some(tiles.clone()));
+        // No tile is made: who knows every answer is told which one there is.
+        source.force = true;
+        change(&mut source);
+        let config = crate::Config { sources: vec![source], ..Default::default() };
+        let model = crate::ServedModel { model: testing::model(), fingerprint: fingerprint.into() };
+        let app = crate::App::start(config, model, None).unwrap();
+        let request = Request::get(ground(0, 0, ".png")).header("if-none-match", "*");
+        let answer = tower::ServiceExt::oneshot(crate::router(app), request.body(Body::empty()).unwrap()).await;
+        answer.unwrap().headers()["etag"].to_str().unwrap().to_owned()
+    };
+    let first = tag("tiny", &|_| {}).await;
+    assert_eq!(tag("tiny", &|_| {}).await, first, "two processes agree");
+    let mut tags = vec![first];
+    tags.push(tag("other", &|_| {}).await);
+    tags.push(tag("tiny", &|source| source.version = "2".into()).await);
+    tags.push(tag("tiny", &|source| source.seam = crate::config::SeamName::Crop).await);
+    tags.push(tag("tiny", &|source| source.tile_side = 512).await);
+    tags.push(tag("tiny", &|source| source.map.as_mut().unwrap().offset = [1.0, 0.0]).await);
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    std::fs::write(tiles.join("new"), "").unwrap();
+    tags.push(tag("tiny", &|_| {}).await);
+    let count = tags.len();
+    tags.sort();
+    tags.dedup();
+    assert_eq!(tags.len(), count, "one name for two answers");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_the_source_is_transparent_so_is_the_result() {
+    let served = Served::new().await;
+    let side = testing::SIDE;
+    let holed = |is_hole: &dyn Fn(u32, u32) -> bool, at: (u32, u32)| {
+        let picture = testing::drawn(tile(at.0, at.1));
+        let holes = Mask::drawn(side, side, is_hole);
+        let bytes = encode_with_holes("png", &picture, &holes, &Default::default()).unwrap();
+        std::fs::write(served.tiles.join(format!("{}.png", tile(at.0, at.1))), bytes).unwrap();
+        holes
+    };
+    let holes = holed(&|x, y| x < 6 && y > 3, (1, 1));
+    let all = holed(&|_, _| true, (3, 0));
+    for (at, holes) in [((1, 1), &holes), ((3, 0), &all)] {
+        for ending in [".png", ".webp"] {
+            let made = served.ground(at.0, at.1, ending).await.is(200);
+            let (_, found) = decode_with_holes(&made.body, "tile", &PictureLimits::default()).unwrap();
+            assert!(found == *holes, "{ending}");
+        }
+        let double = served.ground(at.0, at.1, "@2x.png").await.is(200);
+        let (_, found) = decode_with_holes(&double.body, "tile", &PictureLimits::default()).unwrap();
+        assert_eq!(found.hole_count(), 4 * holes.hole_count());
+    }
+    // JPEG has no holes; it shows white, give or take what JPEG does to edges.
+    for path in [ground(1, 1, ".jpg"), ground(1, 1, ".jpg").replace("/16/", "/original/16/")] {
+        let picture = served.get(&path).await.is(200).picture();
+        assert!(picture.pixel(1, 14).iter().all(|value| *value > 230), "{path}: {:?}", picture.pixel(1, 14));
+    }
+    let empty = served.ground(3, 0, ".jpg").await.is(200).picture();
+    assert!(empty.rgb().iter().all(|value| *value > 250));
+    // A tile without holes has none.
+    let whole = served.ground(2, 3, ".png").await.is(200);
+    let (_, found) = decode_with_holes(&whole.body, "tile", &PictureLimits::default()).unwrap();
+    assert_eq!(found.hole_count(), 0);
+}
+
+/// The same ground from every kind of store gives the same tiles; a COG gives tiles of its own ground.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_kind_of_source_is_served() {
+    let folder = tempfile::tempdir().unwrap();
+    let tiles = testing::tiles(folder.path(), &all_tiles());
+    let mut sources = vec![testing::source("ground", None, Some(tiles.clone()))];
+    for kind in ["mbtiles", "pmtiles"] {
+        let path = folder.path().join(format!("ground.{kind}"));
+        let mut writer =
+            create_tiles(&path, TileMetadata::new("ground", TileFormat::Png), Existing::Refuse).unwrap();
+        copy_tiles(open_tiles(&tiles).unwrap().as_ref(), writer.as_mut()).unwrap();
+        writer.finish().unwrap();
+        sources.push(testing::source(kind, None, Some(path)));
+    }
+    let cog = folder.path().join("photograph.tif");
+    let mut options = RasterOptions::new(64, 64);
+    // The ground of the tiles, in the metres of web Mercator.
+    let world = 2.0 * 20_037_508.342_789_244;
+    let metres = world / f64::from(1u32 << 16) / f64::from(testing::SIDE);
+    let corner = tile(0, 0);
+    let left = f64::from(corner.x()) * f64::from(testing::SIDE) * metres - world / 2.0;
+    let top = world / 2.0 - f64::from(corner.y()) * f64::from(testing::SIDE) * metres;
+    let transform = AffineTransform::north_up((left, top), (metres, metres));
+    options.georeference = Some(GeoReference::from_epsg(transform, Epsg(3857)).unwrap());
+    let mut writer = RasterWriter::create(&cog, options).unwrap();
+    let picture = Picture::drawn(64, 64, |x, y| {
+        testing::drawn(tile(x / testing::SIDE, y / testing::SIDE)).pixel(x % testing::SIDE, y % testing::SIDE)
+    });
+    writer.write_rows(&picture, None).unwrap();
+    writer.finish().unwrap();
+    let mut raster = testing::source("cog", Some(cog), None);
+    (raster.tile_side, raster.force) = (64, true);
+    sources.push(raster);
+    let served = Served::with(|config| config.sources = sources, None).await;
+    let expected = served.ground(2, 1, ".png").await.is(200).picture();
+    for kind in ["mbtiles", "pmtiles"] {
+        let made = served.get(&ground(2, 1, ".png").replace("/ground/", &format!("/{kind}/"))).await.is(200);
+        assert_eq!(made.picture(), expected, "{kind}");
+    }
+    let catalog = served.get("/catalog").await.is(200).json();
+    let cog = catalog["sources"].as_array().unwrap().iter().find(|source| source["id"] == "cog").unwrap();
+    let direction = &cog["directions"][0];
+    assert_eq!((direction["to"].as_str(), direction["tile_size"].as_u64()), (Some("map"), Some(64)));
+    // At zoom 14 the raster is one tile of 64 pixels, pixel for pixel.
+    let name = format!("/cog/original/{}.png", tile(0, 0).ancestor(14).unwrap());
+    assert_eq!(served.get(&name).await.is(200).picture(), picture);
+    let made = served.get(&name.replace("/original", "")).await.is(200).picture();
+    assert_eq!((made.width(), made.height()), (64, 64));
 }
