@@ -83,7 +83,7 @@ impl Statistic {
 }
 
 /// A metric of one picture.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Score {
     /// Which metric.
     pub metric: Metric,
