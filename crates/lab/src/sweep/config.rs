@@ -168,14 +168,14 @@ impl SweepConfig {
                 (true, true) if axis.values.is_empty() => {
                     return wrong(at, "has no values; give values = [...] with at least one");
                 }
+                (false, _) if !axis.values.is_empty() => {
+                    return wrong(at, "has values but no key that takes them; give key = \"...\"");
+                }
                 (false, true) => {
                     return wrong(
                         at,
                         "has no values; give key = \"...\" and values = [...], or an [[axis.value]]",
                     );
-                }
-                (false, false) if !axis.values.is_empty() => {
-                    return wrong(at, "has values but no key that takes them; give key = \"...\"");
                 }
                 _ => {}
             }

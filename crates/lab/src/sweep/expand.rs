@@ -221,10 +221,9 @@ fn table_of<'a, 'k>(
     if !ROOTS.contains(root) {
         return Err(format!("begins with {root}; keys begin with {}", ROOTS.join(", ")));
     }
-    let Some(Value::Object(mut_table)) = tree.get_mut(*root) else {
+    let Some(mut table) = tree.get_mut(*root).and_then(Value::as_object_mut) else {
         return Err(format!("there is no {root}; name its configuration in [train]"));
     };
-    let mut table = mut_table;
     for part in inner {
         let name = match (*part, table.len()) {
             ("*", 1) => table.keys().next().expect("one").clone(),
@@ -232,14 +231,10 @@ fn table_of<'a, 'k>(
             (part, _) => part.to_owned(),
         };
         let entry = table.entry(name.clone()).or_insert_with(|| Value::Object(Map::new()));
-        let problem = match entry {
-            Value::Object(_) => None,
-            other => Some(format!("{name} is {other}, which holds no keys; set it as a whole first")),
-        };
-        match (entry, problem) {
-            (Value::Object(inside), None) => table = inside,
-            (_, problem) => return Err(problem.unwrap_or_default()),
+        if !entry.is_object() {
+            return Err(format!("{name} is {entry}, which holds no keys; set it as a whole first"));
         }
+        table = entry.as_object_mut().expect("it was looked at");
     }
     Ok((table, last))
 }

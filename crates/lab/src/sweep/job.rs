@@ -1,6 +1,6 @@
 //! One point: its trainings, its evaluation, its record. Each of them goes on where it was stopped.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,7 +10,6 @@ use burn::tensor::Device;
 use earthmapper::{EarthMapper, Precision, TokenizerConfig};
 use earthmapper_geo::files::WriteError;
 use earthmapper_geo::pairs::PairFolder;
-use serde::Deserialize;
 
 use super::cache::{Keys, short};
 use super::columns::{BITS, CODES_USED, STEPS, TRAINING_SECONDS};
