@@ -77,8 +77,14 @@ fn what_cannot_be_swept_is_refused() {
     for (axes, words) in [
         ("", "sweep.toml: axis: there are no points"),
         ("[[axis]]\nname = \"a\"\nkey = \"evaluate.seed\"\nvalues = []", "sweep.toml: axis a: has no values"),
-        ("[[axis]]\nname = \"a\"\nkey = \"evaluate.sead\"\nvalues = [1]", "a 1: evaluate: unknown field `sead`"),
-        ("[[axis]]\nname = \"a\"\nkey = \"evaluate.seed\"\nvalues = [1]\ncolour = 2", "unknown field `colour`"),
+        (
+            "[[axis]]\nname = \"a\"\nkey = \"evaluate.sead\"\nvalues = [1]",
+            "a 1: evaluate: unknown field `sead`",
+        ),
+        (
+            "[[axis]]\nname = \"a\"\nkey = \"evaluate.seed\"\nvalues = [1]\ncolour = 2",
+            "unknown field `colour`",
+        ),
     ] {
         sweep(axes);
         workshop.refuses(SWEEP, BAD_INPUT, words);
@@ -86,7 +92,11 @@ fn what_cannot_be_swept_is_refused() {
     sweep(AXIS);
     let nowhere = format!("{SWEEP} --set evaluate.model=nowhere");
     workshop.refuses(&nowhere, MODEL, "sweep.toml: evaluate.model: nowhere: holds no model");
-    workshop.refuses(&format!("{SWEEP} --set evaluate.data.folder=nowhere"), BAD_INPUT, "nowhere: is not a folder");
+    workshop.refuses(
+        &format!("{SWEEP} --set evaluate.data.folder=nowhere"),
+        BAD_INPUT,
+        "nowhere: is not a folder",
+    );
     workshop.refuses(&format!("{SWEEP} --set limit"), 2, "--set limit: write KEY=VALUE");
     workshop.refuses("sweep -c sweep.toml --out pairs", 1, "pairs: holds other files");
 }

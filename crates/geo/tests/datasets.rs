@@ -14,8 +14,8 @@ use earthmapper_geo::picture::encode_picture;
 use earthmapper_geo::raster::{AffineTransform, Epsg, GeoReference, RasterOptions, RasterWriter, Validity};
 use earthmapper_geo::store::{Existing, TileFormat, TileMetadata, create_tiles};
 use earthmapper_geo::{
-    BoundingBox, Datum, LonLat, Mask, PairError, PairFolder, PairSelection, PairSource, Picture, PictureLimits, Tile,
-    WriteOptions,
+    BoundingBox, Datum, LonLat, Mask, PairError, PairFolder, PairSelection, PairSource, Picture,
+    PictureLimits, Tile, WriteOptions,
 };
 
 const ZOOM: u8 = 16;

@@ -31,7 +31,11 @@ fn shipped_sweeps_expand_to_their_points() {
         .filter(|name| name != "tokenizer-small")
         .collect();
     files.sort();
-    assert_eq!(files, SWEEPS.map(|(name, _)| name), "a sweep without a number of points here, or the other way round");
+    assert_eq!(
+        files,
+        SWEEPS.map(|(name, _)| name),
+        "a sweep without a number of points here, or the other way round"
+    );
     let mut all = BTreeMap::new();
     for (name, count) in SWEEPS {
         let file = Path::new("configs/sweeps").join(format!("{name}.toml"));

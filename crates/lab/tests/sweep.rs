@@ -135,7 +135,7 @@ fn grid(top_k: &str) -> String {
          [[axis.value]]\nlabel = \"off\"\n\
          [[axis]]\nname = \"top-k\"\nkey = \"evaluate.generation.to_map.sampler.top_k\"\nvalues = [{top_k}]\n\
          [[point]]\nlabel = \"ramp\"\nset = {{ \"evaluate.generation.to_map.guidance\" = {{ ramp = 1.5 }} }}\n\
-         [report]\ndensity = true\n"
+         [report]\ndensity = true\nreference = \"ramp\"\n"
     )
 }
 
@@ -150,10 +150,7 @@ fn every_point_is_computed_once() {
     let results = bench.run(&file, "out");
     assert!(results.failure().is_none());
     let labels: Vec<&str> = results.rows.iter().map(|row| row.label.as_str()).collect();
-    assert_eq!(
-        labels,
-        ["index-add, top-k 1", "index-add, top-k 4", "off, top-k 1", "off, top-k 4", "ramp"]
-    );
+    assert_eq!(labels, ["index-add, top-k 1", "index-add, top-k 4", "off, top-k 1", "off, top-k 4", "ramp"]);
     for name in ["sweep.toml", "sweep.json", "sweep.csv", "sweep.md", "sweep.html", "ssim-by-top-k.svg"] {
         assert!(bench.path("out").join(name).is_file(), "{name}");
     }
@@ -184,7 +181,8 @@ fn every_point_is_computed_once() {
     let fewer = bench.sweep(&grid("1, 4").replace("batch_size", "pairs.limit = 3\nbatch_size"));
     assert_eq!(bench.plan(&fewer, "out").unwrap().done(), 0);
     fs::rename(bench.path("model"), bench.path("moved")).unwrap();
-    let moved = grid("1, 4").replace("{model}", &format!("{:?}", bench.path("moved"))).replace("= 3\nd", "= 2\nd");
+    let moved =
+        grid("1, 4").replace("{model}", &format!("{:?}", bench.path("moved"))).replace("= 3\nd", "= 2\nd");
     assert_eq!(bench.plan(&bench.sweep(&moved), "out").unwrap().done(), 5);
     // A damaged record is computed anew.
     let path = first.keys().next().unwrap();
@@ -233,7 +231,18 @@ fn tables_and_plots_hold_the_points() {
     assert!(plain.contains(head) && plain.contains("| ramp | – |"), "{markdown}");
     assert!(markdown.contains("6 pairs, 1 to 6, per point"), "{markdown}");
     assert!(markdown.contains("diversity: mean difference between three more samples of 2 pairs"));
-    assert!(markdown.contains("LPIPS, alex: not computed") || markdown.contains("LPIPS: not computed"), "{markdown}");
+    assert!(
+        markdown.contains("LPIPS, alex: not computed") || markdown.contains("LPIPS: not computed"),
+        "{markdown}"
+    );
+    assert!(markdown.contains("## Difference from: ramp"), "{markdown}");
+    let ssim_of = Column::new(Modality::Map, Candidate::Model, "SSIM", "SSIM");
+    let [one, other] = [0, 4].map(|row: usize| results.rows[row].record.as_ref().unwrap());
+    let difference = one.difference(other, &ssim_of);
+    let (value, [low, high]) = (difference.value.unwrap(), difference.interval.unwrap());
+    let expected = one.number(&ssim_of).value.unwrap() - other.number(&ssim_of).value.unwrap();
+    assert!((value - expected).abs() < 1e-12 && low <= value && value <= high);
+    assert_eq!(one.difference(one, &ssim_of).interval, Some([0.0, 0.0]));
     let figures = results.figures();
     let figure = |title: &str| figures.iter().find(|figure| figure.title == title).unwrap();
     // Two lines of two points; the point beside the grid is a line across and in the legend.
@@ -266,10 +275,8 @@ fn groups_by_density_are_what_one_counts_by_hand() {
     let results = bench.run(&bench.sweep(&grid("1")), "out");
     // Pair i is urban by i/16: thirds of two.
     let groups = results.groups.as_ref().unwrap();
-    let names: Vec<(&str, Vec<&str>)> = groups
-        .iter()
-        .map(|group| (group.name, group.names.iter().map(String::as_str).collect()))
-        .collect();
+    let names: Vec<(&str, Vec<&str>)> =
+        groups.iter().map(|group| (group.name, group.names.iter().map(String::as_str).collect())).collect();
     assert_eq!(names, [("sparse", vec!["1", "2"]), ("middle", vec!["3", "4"]), ("dense", vec!["5", "6"])]);
     assert_eq!(groups[2].range, [5.0 / 16.0, 6.0 / 16.0]);
     // The blank map is land everywhere: wrong where there are roads.
@@ -285,7 +292,10 @@ fn groups_by_density_are_what_one_counts_by_hand() {
     let all = record.number(&accuracy);
     assert_eq!(all.value, Some(1.0 - 21.0 / 96.0));
     let text = results.markdown();
-    assert!(text.contains("sparse 6.2 % to 12.5 % (2 pairs), middle 18.8 % to 25.0 % (2 pairs), dense 31.2 %"), "{text}");
+    assert!(
+        text.contains("sparse 6.2 % to 12.5 % (2 pairs), middle 18.8 % to 25.0 % (2 pairs), dense 31.2 %"),
+        "{text}"
+    );
     assert!(results.csv().contains("map,blank,class accuracy,dense,0.656250,"), "{}", results.csv());
 }
 
@@ -339,23 +349,52 @@ fn what_cannot_be_swept_is_refused_before_anything_is_done() {
         (start.clone(), "axis: there are no points; give an [[axis]] or a [[point]]"),
         (axis(&format!("{key}values = []")), "axis a: has no values; give values = [...] with at least one"),
         (axis("values = [1]"), "axis a: has values but no key that takes them"),
-        (axis("key = \"evaluate.generation.to_map.sampler.top_q\"\nvalues = [1]"), "a 1: evaluate: unknown field `top_q`"),
+        (
+            axis("key = \"evaluate.generation.to_map.sampler.top_q\"\nvalues = [1]"),
+            "a 1: evaluate: unknown field `top_q`",
+        ),
         (axis("key = \"evaluate.sampler\"\nvalues = [1]"), "unknown field `sampler`"),
-        (axis("key = \"tokenizer.steps\"\nvalues = [1]"), "there is no tokenizer; name its configuration in [train]"),
-        (axis("key = \"evaluate.generation.to_map.sampler.top_p\"\nvalues = [1.5]"), "a 1.5: evaluate.generation.to_map.sampler.top_p: must be between 0 and 1"),
-        (axis(&format!("{key}values = [{}]", "1, ".repeat(300))), "the grid has 300 points, more than 256; shorten an axis or raise max_points"),
-        (axis(&format!("{key}values = [1]\n[[axis]]\nname = \"a\"\n{key}values = [1]")), "axis a: needs a name that no other axis has"),
+        (
+            axis("key = \"tokenizer.steps\"\nvalues = [1]"),
+            "there is no tokenizer; name its configuration in [train]",
+        ),
+        (
+            axis("key = \"evaluate.generation.to_map.sampler.top_p\"\nvalues = [1.5]"),
+            "a 1.5: evaluate.generation.to_map.sampler.top_p: must be between 0 and 1",
+        ),
+        (
+            axis(&format!("{key}values = [{}]", "1, ".repeat(300))),
+            "the grid has 300 points, more than 256; shorten an axis or raise max_points",
+        ),
+        (
+            axis(&format!("{key}values = [1]\n[[axis]]\nname = \"a\"\n{key}values = [1]")),
+            "axis a: needs a name that no other axis has",
+        ),
         (axis(&format!("{key}value = 3")), "line"),
-        (format!("{start}colour = 1\n"), "unknown field `colour`"),
+        (format!("colour = 1\n{start}"), "unknown field `colour`"),
+        (
+            axis(&format!("{key}values = [1]\n[report]\nreference = \"b\"")),
+            "report.reference: \"b\" is no point; name one of a 1",
+        ),
         (axis(&format!("{key}values = [1]\n[set]\n\"evaluate.pairs.split\" = \"test\"")), "knows no splits"),
-        (axis(&format!("{key}values = [1]\n[set]\n\"evaluate.palette\" = \"nowhere.json\"")), "nowhere.json: "),
-        (axis(&format!("{key}values = [1]")).replace("{model}", "\"nowhere\""), "evaluate.model: nowhere: holds no model"),
-        (axis(&format!("{key}values = [1]\n[train]\ntokenizer = {{tokenizer}}")), "evaluate.model: does not go with [train]"),
+        (
+            axis(&format!("{key}values = [1]\n[set]\n\"evaluate.palette\" = \"nowhere.json\"")),
+            "nowhere.json: ",
+        ),
+        (
+            axis(&format!("{key}values = [1]")).replace("{model}", "\"nowhere\""),
+            "evaluate.model: nowhere: holds no model",
+        ),
+        (
+            axis(&format!("{key}values = [1]\n[train]\ntokenizer = {{tokenizer}}")),
+            "evaluate.model: does not go with [train]",
+        ),
     ] {
         let file = bench.sweep(&text);
         let error = bench.plan(&file, "out").map(|_| ()).unwrap_err().to_string();
         assert!(error.contains(words), "{words}: {error}");
-        let names_a_file = error.contains("sweep.toml: ") || error.starts_with("nowhere") || error.contains("pairs: ");
+        let names_a_file =
+            error.contains("sweep.toml: ") || error.starts_with("nowhere") || error.contains("pairs: ");
         assert!(names_a_file && !error.contains('\n'), "{error}");
         assert!(!bench.path("out").exists());
     }

@@ -63,7 +63,13 @@ pub struct Args {
     #[arg(long, value_name = "map|satellite", env = "EARTHMAPPER_TO")]
     to: Option<Modality>,
     /// Measure the pictures in this folder, called like the pairs, instead of a model.
-    #[arg(long, value_name = "DIR", requires = "to", conflicts_with = "from_run", env = "EARTHMAPPER_PREDICTIONS")]
+    #[arg(
+        long,
+        value_name = "DIR",
+        requires = "to",
+        conflicts_with = "from_run",
+        env = "EARTHMAPPER_PREDICTIONS"
+    )]
     predictions: Option<PathBuf>,
     /// Weights of Inception-v3 under pytorch-fid's names (.pth or .safetensors), for FID, KID, precision and recall.
     #[arg(long, value_name = "FILE", env = "EARTHMAPPER_INCEPTION")]

@@ -116,7 +116,9 @@ fn time(estimate: &Estimate) -> String {
 pub fn code(error: &SweepError) -> Option<i32> {
     use crate::exit;
     match error {
-        SweepError::Config { .. } | SweepError::Input { .. } | SweepError::Weights(_) => Some(exit::BAD_INPUT),
+        SweepError::Config { .. } | SweepError::Input { .. } | SweepError::Weights(_) => {
+            Some(exit::BAD_INPUT)
+        }
         SweepError::NoModel { .. } => Some(exit::MODEL),
         SweepError::Pairs(error) => Some(exit::pairs(error)),
         SweepError::Interrupted { .. } => Some(exit::INTERRUPTED),

@@ -62,7 +62,8 @@ impl Digests {
                 None => self.tokenizer(&config.tokenizer)?,
             };
             let from = config.from.as_ref().map(|folder| self.folder(folder)).transpose()?;
-            let dinov2 = config.semantic_infusion.as_ref().map(|found| self.file(&found.weights)).transpose()?;
+            let dinov2 =
+                config.semantic_infusion.as_ref().map(|found| self.file(&found.weights)).transpose()?;
             let config = without(config, &["data", "training", "validation", "tokenizer", "from", "workers"]);
             of(&json!(["transformer", FORMAT, config, both(pairs)?, taught, from, dinov2]))
         });
@@ -134,7 +135,8 @@ impl Digests {
     fn folder(&mut self, folder: &Path) -> Result<String, SweepError> {
         self.known(format!("folder {}", folder.display()), || {
             let mut digest = Sha256::new();
-            let names = ["config.json", "model.safetensors", "tokenizer/config.json", "tokenizer/model.safetensors"];
+            let names =
+                ["config.json", "model.safetensors", "tokenizer/config.json", "tokenizer/model.safetensors"];
             let present: Vec<&str> = names.into_iter().filter(|name| folder.join(name).is_file()).collect();
             if present.is_empty() {
                 let problem = "holds no model and no tokenizer (no config.json); check the name".into();
@@ -154,7 +156,8 @@ impl Digests {
             let inner = folder.join("tokenizer");
             return self.folder(if inner.is_dir() { &inner } else { folder });
         }
-        let name = ["best", "last"].into_iter().find_map(|name| std::fs::read_to_string(folder.join(name)).ok());
+        let name =
+            ["best", "last"].into_iter().find_map(|name| std::fs::read_to_string(folder.join(name)).ok());
         let checkpoint = folder.join("checkpoints").join(name.unwrap_or_default().trim());
         let parts = [self.file(&folder.join("config.toml"))?, self.file(&checkpoint.join("average.bpk"))?];
         of(&json!(parts))
@@ -181,8 +184,10 @@ fn of(value: &Value) -> Result<String, SweepError> {
 }
 
 fn add_file(digest: &mut Sha256, path: &Path) -> Result<(), SweepError> {
-    let bytes = std::fs::read(path)
-        .map_err(|error| SweepError::Input { path: path.into(), problem: format!("{error}; check the name") })?;
+    let bytes = std::fs::read(path).map_err(|error| SweepError::Input {
+        path: path.into(),
+        problem: format!("{error}; check the name"),
+    })?;
     digest.update(bytes.len().to_le_bytes());
     digest.update(bytes);
     Ok(())

@@ -122,6 +122,9 @@ pub struct ReportConfig {
     /// Whether there are tables and plots by urban density.
     #[serde(default)]
     pub density: bool,
+    /// Label of the point that the others are compared with, pair by pair; no comparison when not given.
+    #[serde(default)]
+    pub reference: Option<String>,
     /// Classes of the maps that count as urban; when empty, roads of all kinds and those called building.
     #[serde(default)]
     pub urban: Vec<String>,
@@ -183,9 +186,10 @@ impl SweepConfig {
                 return wrong(at, "has key and keys; give one of them");
             }
         }
-        let grid = self.axes.iter().try_fold(1usize, |all, axis| {
-            all.checked_mul(axis.values.len().max(axis.named.len()))
-        });
+        let grid = self
+            .axes
+            .iter()
+            .try_fold(1usize, |all, axis| all.checked_mul(axis.values.len().max(axis.named.len())));
         let grid = if self.axes.is_empty() { Some(0) } else { grid };
         match grid.and_then(|grid| grid.checked_add(self.points.len())) {
             Some(count) if count <= self.max_points => Ok(()),
@@ -193,7 +197,10 @@ impl SweepConfig {
                 let count = count.map_or_else(|| "far too many".into(), |count| count.to_string());
                 Err((
                     "axis".into(),
-                    format!("the grid has {count} points, more than {}; shorten an axis or raise max_points", self.max_points),
+                    format!(
+                        "the grid has {count} points, more than {}; shorten an axis or raise max_points",
+                        self.max_points
+                    ),
                 ))
             }
         }

@@ -1,10 +1,13 @@
 //! How long what is left of a sweep may take, from what similar points took.
 
 use earthmapper::Modality;
+use earthmapper_geo::pairs::PairFolder;
 
+use super::job::SweepOptions;
+use super::record::Record;
 use super::settings::{Measures, Settings};
 use super::{Plan, Planned};
-use super::job::SweepOptions;
+use crate::run::Checkpoint;
 
 /// Samples of a pair whose diversity is measured.
 const SAMPLES: f64 = 3.0;
@@ -25,37 +28,35 @@ pub struct Estimate {
 }
 
 impl Plan {
-    /// The time that is left, judged by points that are done (of this sweep or another one in the same folder).
+    /// The time that is left, judged by all points that are done in the sweep's folder.
     pub fn estimate(&self, options: &SweepOptions) -> Estimate {
-        let pairs = |planned: &Planned| planned.record.as_ref().map(|record| record.measured.names.len());
         let (mut seconds, mut done) = (0.0, 0.0);
-        for planned in &self.points {
-            if let (Some(record), Some(pairs)) = (&planned.record, pairs(planned)) {
-                seconds += record.seconds;
-                done += work(&planned.point.settings, pairs);
-            }
+        let folders = std::fs::read_dir(options.points()).into_iter().flatten().flatten();
+        for record in folders.filter_map(|folder| Record::read_any(&folder.path())) {
+            seconds += record.seconds;
+            done += work(&record.settings, record.measured.names.len());
         }
         let count = |settings: &Settings| {
-            let evaluate = &settings.evaluate;
-            let opened = earthmapper_geo::pairs::PairFolder::open(&evaluate.data, &evaluate.pairs);
+            let opened = PairFolder::open(&settings.evaluate.data, &settings.evaluate.pairs);
             opened.map_or(0, |pairs| pairs.len())
         };
-        let missing = || self.points.iter().filter(|planned| planned.record.is_none());
+        let missing = self.points.iter().filter(|planned| planned.record.is_none());
         let left: f64 =
-            missing().map(|planned| work(&planned.point.settings, count(&planned.point.settings))).sum();
+            missing.map(|Planned { point, .. }| work(&point.settings, count(&point.settings))).sum();
         let mut trainings: Vec<(&str, &str, u64)> = Vec::new();
         let (mut trained_seconds, mut trained_steps) = (0.0, 0.0);
         for planned in &self.points {
             let (keys, settings) = (&planned.keys, &planned.point.settings);
             let of_tokenizer = keys.tokenizer.as_deref().zip(settings.tokenizer.as_ref().map(|c| c.steps));
-            let of_transformer = keys.transformer.as_deref().zip(settings.transformer.as_ref().map(|c| c.steps));
+            let of_transformer =
+                keys.transformer.as_deref().zip(settings.transformer.as_ref().map(|c| c.steps));
             for (what, of) in [("tokenizer", of_tokenizer), ("transformer", of_transformer)] {
                 let Some((key, steps)) = of else { continue };
                 if !options.is_trained(what, key) {
                     if !trainings.contains(&(what, key, steps)) {
                         trainings.push((what, key, steps));
                     }
-                } else if let Ok(last) = crate::run::Checkpoint::newest(&options.training(what, key)) {
+                } else if let Ok(last) = Checkpoint::newest(&options.training(what, key)) {
                     trained_seconds += last.seconds;
                     trained_steps += last.step as f64;
                 }

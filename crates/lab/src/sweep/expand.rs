@@ -48,7 +48,8 @@ impl SweepConfig {
     /// [`SweepError::Config`] for a key or a value that cannot be, [`SweepError::Input`] for a file that cannot be read,
     /// [`SweepError::NoModel`].
     pub fn points(&self, file: &Path) -> Result<Vec<Point>, SweepError> {
-        let wrong = |at: &str, problem: String| SweepError::Config { file: file.into(), at: at.into(), problem };
+        let wrong =
+            |at: &str, problem: String| SweepError::Config { file: file.into(), at: at.into(), problem };
         let training = |path: &Option<PathBuf>| -> Result<Option<Value>, SweepError> {
             path.as_deref().map(read_toml::<Value>).transpose()
         };
@@ -71,7 +72,8 @@ impl SweepConfig {
             for key in steps.iter().flat_map(|step| step.unset) {
                 unset(&mut tree, key).map_err(|problem| wrong(label, format!("{key}: {problem}")))?;
             }
-            let settings = settings(tree).map_err(|(key, problem)| wrong(label, format!("{key}: {problem}")))?;
+            let settings =
+                settings(tree).map_err(|(key, problem)| wrong(label, format!("{key}: {problem}")))?;
             settings.check().map_err(|(key, problem)| wrong(label, format!("{key}: {problem}")))?;
             Ok(settings)
         };
@@ -90,6 +92,13 @@ impl SweepConfig {
             let step = Step { coordinate, set: pairs(&point.set), unset: &point.unset };
             let settings = resolve(&format!("point {}", point.label), &[&step])?;
             points.push(Point { label: point.label.clone(), coordinates: vec![None; axes.len()], settings });
+        }
+        if let Some(reference) = &self.report.reference
+            && !points.iter().any(|point| point.label == *reference)
+        {
+            let labels: Vec<&str> = points.iter().map(|point| point.label.as_str()).collect();
+            let problem = format!("{reference:?} is no point; name one of {}", labels.join("; "));
+            return Err(wrong("report.reference", problem));
         }
         Ok(points)
     }
@@ -174,7 +183,9 @@ fn complete_generation(
                     (Some(Value::Object(complete)), Value::Object(given)) => {
                         for (option, value) in given {
                             match (complete.get_mut(&option), value) {
-                                (Some(Value::Object(sampler)), Value::Object(given)) if option == "sampler" => {
+                                (Some(Value::Object(sampler)), Value::Object(given))
+                                    if option == "sampler" =>
+                                {
                                     sampler.extend(given);
                                 }
                                 (_, value) => drop(complete.insert(option, value)),
@@ -227,7 +238,9 @@ fn table_of<'a, 'k>(
     for part in inner {
         let name = match (*part, table.len()) {
             ("*", 1) => table.keys().next().expect("one").clone(),
-            ("*", count) => return Err(format!("* stands for the only key of a table, and this one has {count}")),
+            ("*", count) => {
+                return Err(format!("* stands for the only key of a table, and this one has {count}"));
+            }
             (part, _) => part.to_owned(),
         };
         let entry = table.entry(name.clone()).or_insert_with(|| Value::Object(Map::new()));

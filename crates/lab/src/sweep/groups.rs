@@ -26,7 +26,11 @@ pub fn urban_classes(record: &Record, wanted: &[String]) -> Vec<String> {
         true => is_road || name.to_lowercase().starts_with("building"),
         false => wanted.iter().any(|wanted| wanted == name),
     };
-    classes.iter().filter(|class| counts(&class.name, class.is_road)).map(|class| class.name.clone()).collect()
+    classes
+        .iter()
+        .filter(|class| counts(&class.name, class.is_road))
+        .map(|class| class.name.clone())
+        .collect()
 }
 
 /// Share of each pair's true map that is urban, by name of the pair; none when no maps were measured.
@@ -36,8 +40,7 @@ fn shares(record: &Record, urban: &[String]) -> Option<Vec<(f64, String)>> {
     let (_, pictures) = record.measured.section(Modality::Map)?.columns.first()?;
     let share = |(index, name): (usize, &String)| {
         let confusion = pictures[index].confusion.as_ref()?;
-        let pixels: u64 =
-            (0..classes.len()).filter(is_urban).map(|class| confusion.truth(class)).sum();
+        let pixels: u64 = (0..classes.len()).filter(is_urban).map(|class| confusion.truth(class)).sum();
         Some((pixels as f64 / confusion.pixels().max(1) as f64, name.clone()))
     };
     record.measured.names.iter().enumerate().map(share).collect()

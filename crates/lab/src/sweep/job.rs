@@ -51,9 +51,14 @@ pub struct SweepOptions {
 }
 
 impl SweepOptions {
+    /// The folder of all points.
+    pub(super) fn points(&self) -> PathBuf {
+        self.out.join(POINTS)
+    }
+
     /// The folder of a point.
     pub fn point(&self, keys: &Keys) -> PathBuf {
-        self.out.join(POINTS).join(short(&keys.point))
+        self.points().join(short(&keys.point))
     }
 
     /// The run folder of a training.
@@ -214,8 +219,7 @@ impl<'a> Worker<'a> {
         let mut options = self.evaluation(&settings.evaluate)?;
         options.weights = Some(weights);
         options.predictions = Some(folder.join(PREDICTIONS));
-        let evaluated =
-            evaluate(&model, &pairs, &options, self.options.progress, &self.options.interrupt)?;
+        let evaluated = evaluate(&model, &pairs, &options, self.options.progress, &self.options.interrupt)?;
         Ok((evaluated, facts(&model.tokenizer_config)))
     }
 

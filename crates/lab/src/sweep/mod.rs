@@ -108,7 +108,8 @@ impl Plan {
         let of = self.points.len();
         let missing: Vec<usize> = (0..of).filter(|&index| self.points[index].record.is_none()).collect();
         // Lines, as a bar of the sweep and one of what it does now would fight over the last line of a terminal.
-        let lines = if options.progress == ProgressMode::Silent { ProgressMode::Silent } else { ProgressMode::Lines };
+        let lines =
+            if options.progress == ProgressMode::Silent { ProgressMode::Silent } else { ProgressMode::Lines };
         let mut progress = Progress::start(lines, "points", (of - missing.len()) as u64, of as u64);
         let mut worker = Worker::new(options);
         let mut failures = vec![None; of];
@@ -119,7 +120,8 @@ impl Plan {
                 return Err(SweepError::Interrupted { done: self.done(), of });
             }
             // An earlier point may have been the same one under another name.
-            let twin = self.points.iter().find(|other| other.keys.point == keys.point && other.record.is_some());
+            let twin =
+                self.points.iter().find(|other| other.keys.point == keys.point && other.record.is_some());
             let result = match twin {
                 Some(twin) => Ok(twin.record.clone().expect("it was looked at")),
                 None => {

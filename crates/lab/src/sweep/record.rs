@@ -10,8 +10,8 @@ use super::columns::Column;
 use super::groups::Group;
 use super::settings::Settings;
 use crate::evaluate::evaluation::Evaluation;
-use crate::evaluate::measure::Measured;
-use crate::evaluate::score::{Better, Bootstrap, Number};
+use crate::evaluate::measure::{Measured, PictureScores};
+use crate::evaluate::score::{Better, Bootstrap, Number, Statistic};
 
 /// Number of the layout of a record and of everything else that a point's numbers depend on in this program: points of
 /// another one are computed anew.
@@ -20,7 +20,7 @@ pub const FORMAT: u32 = 1;
 /// Name of the file in a point's folder.
 pub const FILE: &str = "result.json";
 
-/// Seed of the intervals of groups.
+/// Seed of the intervals of groups and differences.
 const BOOTSTRAP_SEED: u64 = 0;
 
 /// A point that is done.
@@ -46,6 +46,11 @@ pub struct Record {
 impl Record {
     /// The record in a point's folder, if it is whole, of this format and of this key.
     pub fn read(folder: &Path, key: &str) -> Option<Self> {
+        Self::read_any(folder).filter(|record| record.key == key)
+    }
+
+    /// The record in a point's folder, if it is whole and of this format.
+    pub fn read_any(folder: &Path) -> Option<Self> {
         let text = std::fs::read_to_string(folder.join(FILE)).ok()?;
         let record: Self = match serde_json::from_str(&text) {
             Ok(record) => record,
@@ -54,7 +59,7 @@ impl Record {
                 return None;
             }
         };
-        (record.format == FORMAT && record.key == key).then_some(record)
+        (record.format == FORMAT).then_some(record)
     }
 
     /// Writes it; its presence says that the point is done.
@@ -69,10 +74,14 @@ impl Record {
     /// A number over all pairs; none when there is no such metric or it says nothing.
     pub fn number(&self, column: &Column) -> Number {
         let number = match column.of {
-            Some(target) => {
-                self.evaluation.section(target).and_then(|found| found.number(column.candidate, &column.metric))
-            }
-            None => self.facts.get(&column.metric).map(|&value| Number { value: Some(value), ..Number::default() }),
+            Some(target) => self
+                .evaluation
+                .section(target)
+                .and_then(|found| found.number(column.candidate, &column.metric)),
+            None => self
+                .facts
+                .get(&column.metric)
+                .map(|&value| Number { value: Some(value), ..Number::default() }),
         };
         number.unwrap_or_default()
     }
@@ -85,17 +94,39 @@ impl Record {
 
     /// A number over the pairs of a group, with its interval over them. None of metrics that have no value of one picture.
     pub fn number_of_group(&self, column: &Column, group: &Group) -> Number {
-        let pictures = column.of.and_then(|target| self.measured.section(target)?.column(column.candidate));
-        let Some(pictures) = pictures else { return Number::default() };
-        let score = |index: usize| {
-            pictures[index].scores.iter().find(|score| score.metric.name == column.metric)
+        let Some((statistic, records)) = self.sums(column, &|name| group.names.iter().any(|n| n == name))
+        else {
+            return Number::default();
         };
-        let chosen: Vec<usize> = (0..self.measured.names.len())
-            .filter(|&index| group.names.contains(&self.measured.names[index]))
-            .collect();
-        let scores: Option<Vec<_>> = chosen.into_iter().map(score).collect();
-        let Some(scores) = scores.filter(|scores| !scores.is_empty()) else { return Number::default() };
-        let records: Vec<&[f64]> = scores.iter().map(|score| &score.sums[..]).collect();
-        Bootstrap::new(records.len(), BOOTSTRAP_SEED).number(scores[0].statistic, &records)
+        Bootstrap::new(records.len(), BOOTSTRAP_SEED).number(statistic, &records)
+    }
+
+    /// By how much a number exceeds that of another point on the same pairs, with the interval of the difference. None on
+    /// other pairs, and of metrics that have no value of one picture.
+    pub fn difference(&self, other: &Self, column: &Column) -> Number {
+        if self.measured.names != other.measured.names {
+            return Number::default();
+        }
+        match self.sums(column, &|_| true).zip(other.sums(column, &|_| true)) {
+            Some(((statistic, records), (_, others))) if records.len() == others.len() => {
+                Bootstrap::new(records.len(), BOOTSTRAP_SEED).difference(statistic, &records, &others)
+            }
+            _ => Number::default(),
+        }
+    }
+
+    /// The sums of the pictures of some pairs, and how a number is read off them.
+    fn sums(&self, column: &Column, is_wanted: &dyn Fn(&str) -> bool) -> Option<(Statistic, Vec<&[f64]>)> {
+        let pictures = self.measured.section(column.of?)?.column(column.candidate)?;
+        let names = self.measured.names.iter().zip(pictures);
+        let wanted = names.filter(|(name, _)| is_wanted(name));
+        let score = |(_, picture): (_, &'_ PictureScores)| {
+            picture.scores.iter().position(|score| score.metric.name == column.metric)
+        };
+        let places: Vec<(&PictureScores, usize)> =
+            wanted.map(|pair| Some((pair.1, score(pair)?))).collect::<Option<_>>()?;
+        let (first, place) = *places.first()?;
+        let records = places.iter().map(|(picture, place)| &picture.scores[*place].sums[..]).collect();
+        Some((first.scores[place].statistic, records))
     }
 }

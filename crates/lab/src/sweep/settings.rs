@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
+use earthmapper::guidance::{Guidance, KeyPointForce};
 use earthmapper::model::GenerationDefaults;
 use earthmapper::translator::GenerationOptions;
 use earthmapper::{Modality, Place, Precision};
-use earthmapper::guidance::{Guidance, KeyPointForce};
 use earthmapper_geo::pairs::{PairSelection, PairSource};
 use serde::{Deserialize, Serialize};
 

@@ -24,9 +24,19 @@ pub struct Figure {
 impl Figure {
     /// Its title as the name of a file.
     pub fn file_name(&self) -> String {
-        let plain = self.title.to_lowercase();
-        let words: Vec<&str> =
-            plain.split(|character: char| !character.is_ascii_alphanumeric()).filter(|word| !word.is_empty()).collect();
+        // Greek letters are the usual names of parameters; files are called by what they are called.
+        let spelled = |letter: char| match letter {
+            'α' => "alpha".into(),
+            'β' => "beta".into(),
+            'γ' => "gamma".into(),
+            'σ' => "sigma".into(),
+            'τ' => "tau".into(),
+            letter if letter.is_ascii_alphanumeric() => letter.to_string(),
+            letter if letter.is_alphanumeric() => format!("u{:x}", u32::from(letter)),
+            _ => " ".into(),
+        };
+        let plain: String = self.title.to_lowercase().chars().map(spelled).collect();
+        let words: Vec<&str> = plain.split_whitespace().collect();
         format!("{}.svg", words.join("-"))
     }
 }
@@ -94,9 +104,9 @@ impl Results {
                     .iter()
                     .map(|group| {
                         let number = |row: &Row| {
-                            row.record.as_ref().map_or_else(Number::default, |record| {
-                                record.number_of_group(column, group)
-                            })
+                            row.record
+                                .as_ref()
+                                .map_or_else(Number::default, |record| record.number_of_group(column, group))
                         };
                         (group.name, self.series(axis, &number), self.references(&number))
                     })
@@ -213,7 +223,8 @@ impl Results {
                 Some(Modality::Satellite) => column.candidate == Candidate::Cycle || column.of == of,
                 _ => column.of == of && column.candidate == Candidate::Model,
             };
-            fronts.extend(self.columns.iter().find(is_fidelity).map(|y| Front { x: x.clone(), y: y.clone() }));
+            fronts
+                .extend(self.columns.iter().find(is_fidelity).map(|y| Front { x: x.clone(), y: y.clone() }));
         }
         if let Some(bits) = self.columns.iter().find(|column| column.of.is_none() && column.metric == BITS) {
             let reconstruction = self.columns.iter().filter(|column| column.metric.starts_with("PSNR"));
@@ -241,7 +252,8 @@ mod tests {
     #[test]
     fn a_front_holds_what_nothing_dominates() {
         let point = |x, y| FrontPoint { label: String::new(), x, y, is_best: false };
-        let mut points = [point(1.0, 5.0), point(2.0, 4.0), point(2.0, 3.0), point(0.5, 5.0), point(3.0, 1.0)];
+        let mut points =
+            [point(1.0, 5.0), point(2.0, 4.0), point(2.0, 3.0), point(0.5, 5.0), point(3.0, 1.0)];
         mark_front(&mut points, Better::Higher, Better::Higher);
         assert_eq!(points.each_ref().map(|point| point.is_best), [true, true, false, false, true]);
         // The fewer the better along x: only the point with the fewest of the highest y, and what is left of it.
@@ -253,6 +265,6 @@ mod tests {
     fn titles_become_names_of_files() {
         let title = "road F1, 2 px by τ and urban density".into();
         let figure = Figure { title, about: String::new(), svg: String::new() };
-        assert_eq!(figure.file_name(), "road-f1-2-px-by-and-urban-density.svg");
+        assert_eq!(figure.file_name(), "road-f1-2-px-by-tau-and-urban-density.svg");
     }
 }

@@ -2,6 +2,7 @@
 
 use earthmapper_geo::page::Page;
 
+use super::table::ABOUT_DIFFERENCES;
 use super::{Figure, Results};
 
 impl Results {
@@ -19,6 +20,11 @@ impl Results {
             page.raw("</li>");
         }
         page.raw("</ul>");
+        if let Some((label, cells)) = self.cells_of_differences() {
+            page.heading(&format!("Difference from: {label}"));
+            page.paragraph(ABOUT_DIFFERENCES);
+            page.table(&cells);
+        }
         for figure in figures {
             page.heading(&figure.title);
             page.raw(&figure.svg);

@@ -5,13 +5,16 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::figures::{FrontPoint, Series};
 use crate::evaluate::report::plots::{Area, FONT, Failure, WIDTH, svg};
+use crate::evaluate::score::Number;
 
 /// Height of a plot, in pixels.
 const HEIGHT: u32 = 360;
 /// Width of the list of lines beside a plot.
 const LEGEND: u32 = 190;
-/// Of points, that is.
+/// Radius of a point, in pixels.
 const RADIUS: i32 = 4;
+/// How far lines stand beside each other, in widths of the plot.
+const BESIDE: f64 = 0.006;
 
 const COLOURS: [RGBColor; 8] = [
     RGBColor(40, 90, 200),
@@ -48,7 +51,11 @@ impl Ticks {
             Self::Names(names) => {
                 let nearest = x.round();
                 let is_there = (x - nearest).abs() < 1e-6 && nearest >= 0.0;
-                if is_there { names.get(nearest as usize).cloned().unwrap_or_default() } else { String::new() }
+                if is_there {
+                    names.get(nearest as usize).cloned().unwrap_or_default()
+                } else {
+                    String::new()
+                }
             }
         }
     }
@@ -75,9 +82,8 @@ fn span(values: impl Iterator<Item = f64>, margin: f64) -> (f64, f64) {
 /// The range that holds all points, their intervals and the lines across.
 fn heights(series: &[Series], references: &[(String, f64)]) -> Vec<f64> {
     let numbers = series.iter().flat_map(|series| &series.points);
-    let ends = numbers.flat_map(|(_, number)| {
-        number.value.into_iter().chain(number.interval.into_iter().flatten())
-    });
+    let ends =
+        numbers.flat_map(|(_, number)| number.value.into_iter().chain(number.interval.into_iter().flatten()));
     ends.chain(references.iter().map(|(_, value)| *value)).collect()
 }
 
@@ -159,13 +165,17 @@ fn chart(
         let dashes = DashedLineSeries::new([(west, *value), (east, *value)], 6, 4, style);
         chart.draw_series(dashes)?;
     }
+    let all = series.len() as f64;
     for (place, series) in series.iter().enumerate() {
         let colour = colour(place);
+        // A little beside each other, or equal numbers would cover each other.
+        let beside = (place as f64 - (all - 1.0) / 2.0) * (east - west) * BESIDE;
         chart.draw_series(series.points.iter().filter_map(|(x, number)| {
             let [low, high] = number.interval?;
-            Some(PathElement::new([(*x, low), (*x, high)], colour.mix(0.35).stroke_width(2)))
+            let x = x + beside;
+            Some(PathElement::new([(x, low), (x, high)], colour.mix(0.35).stroke_width(2)))
         }))?;
-        let at = |(x, number): &(f64, crate::evaluate::score::Number)| Some((*x, number.value?));
+        let at = |(x, number): &(f64, Number)| Some((*x + beside, number.value?));
         chart.draw_series(LineSeries::new(series.points.iter().filter_map(at), colour.stroke_width(2)))?;
         let dot = |point: &_| Some(Circle::new(at(point)?, RADIUS, colour.filled()));
         chart.draw_series(series.points.iter().filter_map(dot))?;
@@ -179,7 +189,8 @@ fn colour(place: usize) -> RGBColor {
 
 /// The names of all lines, each behind a sample of it.
 fn legend(area: &Area, series: &[Series], references: &[(String, f64)]) -> Result<(), Failure> {
-    let solid = series.iter().map(|series| (series.label.as_str(), false)).filter(|(label, _)| !label.is_empty());
+    let solid =
+        series.iter().map(|series| (series.label.as_str(), false)).filter(|(label, _)| !label.is_empty());
     let names: Vec<(&str, bool)> =
         solid.chain(references.iter().map(|(label, _)| (label.as_str(), true))).collect();
     let unnamed = series.iter().filter(|series| series.label.is_empty()).count();

@@ -8,6 +8,10 @@ use crate::evaluate::report::table::markdown;
 use crate::sweep::columns::Column;
 use crate::sweep::groups::Group;
 
+/// What a difference's interval is.
+pub(super) const ABOUT_DIFFERENCES: &str =
+    "Pair by pair: the interval is that of the difference, both being drawn together.";
+
 impl Results {
     /// The cells that say which point it is: a value per axis, or a name.
     fn names(&self, row: &Row) -> Vec<String> {
@@ -38,14 +42,36 @@ impl Results {
             let mut line = self.names(row);
             match &row.failure {
                 Some(failure) => line.push(format!("failed: {failure}")),
-                None => line.extend(
-                    self.columns.iter().map(|column| row.number(column).text(column.digits())),
-                ),
+                None => {
+                    line.extend(self.columns.iter().map(|column| row.number(column).text(column.digits())))
+                }
             }
             line.resize(cells[0].len(), String::new());
             cells.push(line);
         }
         cells
+    }
+
+    /// The cells of the table of differences from the point of reference, if there is one.
+    pub(super) fn cells_of_differences(&self) -> Option<(&str, Vec<Vec<String>>)> {
+        let label = self.config.report.reference.as_deref()?;
+        let reference = self.rows.iter().find(|row| row.label == label)?.record.as_ref()?;
+        let columns: Vec<&Column> = self
+            .columns
+            .iter()
+            .filter(|column| reference.difference(reference, column).value.is_some())
+            .collect();
+        let mut head = self.name_headings();
+        head.extend(columns.iter().map(|column| column.heading().to_owned()));
+        let mut cells = vec![head];
+        for row in self.rows.iter().filter(|row| row.label != label) {
+            let Some(record) = &row.record else { continue };
+            let mut line = self.names(row);
+            let text = |column: &&Column| record.difference(reference, column).text(column.digits());
+            line.extend(columns.iter().map(text));
+            cells.push(line);
+        }
+        Some((label, cells))
     }
 
     /// The columns that have a value of every picture, which groups need.
@@ -88,7 +114,9 @@ impl Results {
             });
             let sampled = record.settings.evaluate.diversity_pictures.min(record.evaluation.pairs);
             if self.columns.iter().any(|column| column.metric.starts_with("diversity")) {
-                notes.push(format!("diversity: mean difference between three more samples of {sampled} pairs"));
+                notes.push(format!(
+                    "diversity: mean difference between three more samples of {sampled} pairs"
+                ));
             }
         }
         notes.push("in brackets: 95 % bootstrap intervals over pictures".into());
@@ -99,7 +127,9 @@ impl Results {
             }
         }
         // The cures name flags of `evaluate`; here they are keys of the same names.
-        notes.extend(missing.iter().map(|missing| format!("{}: not computed; {}", missing.what, missing.cure)));
+        notes.extend(
+            missing.iter().map(|missing| format!("{}: not computed; {}", missing.what, missing.cure)),
+        );
         for column in &self.columns {
             if self.rows.iter().any(|row| row.record.is_some())
                 && self.rows.iter().all(|row| row.number(column).value.is_none())
@@ -129,6 +159,9 @@ impl Results {
         text += &markdown(&self.cells());
         text += "\n";
         self.notes().iter().for_each(|note| text += &format!("- {note}\n"));
+        if let Some((label, cells)) = self.cells_of_differences() {
+            text += &format!("\n## Difference from: {label}\n\n{ABOUT_DIFFERENCES}\n\n{}", markdown(&cells));
+        }
         if let Some(groups) = &self.groups {
             text += &format!("\n## By urban density\n\n{}\n", Self::about_groups(groups));
             for column in self.grouped_columns() {
@@ -142,7 +175,8 @@ impl Results {
             for (front, points) in fronts {
                 let on: Vec<&str> =
                     points.iter().filter(|point| point.is_best).map(|point| point.label.as_str()).collect();
-                text += &format!("- {} against {}: {}\n", front.y.heading(), front.x.heading(), on.join("; "));
+                text +=
+                    &format!("- {} against {}: {}\n", front.y.heading(), front.x.heading(), on.join("; "));
             }
         }
         text
@@ -160,7 +194,9 @@ impl Results {
         for row in &self.rows {
             let Some(record) = &row.record else { continue };
             let mut start = vec![row.label.clone()];
-            let label = |c: &Option<crate::sweep::Coordinate>| c.as_ref().map_or_else(String::new, |c| c.label.clone());
+            let label = |c: &Option<crate::sweep::Coordinate>| {
+                c.as_ref().map_or_else(String::new, |c| c.label.clone())
+            };
             start.extend(row.coordinates.iter().map(label));
             let mut line = |of: [&str; 4], number: crate::evaluate::score::Number| {
                 let [low, high] = number.interval.map_or([None; 2], |ends| ends.map(Some));
