@@ -17,7 +17,7 @@ export async function make(view, source) {
   if (running) throw new Error("One file after the other, please.");
   const { direction, state } = view;
   const bounds = view.after.getBounds();
-  const zoom = Math.min(direction.max_zoom, Math.max(direction.min_zoom, Math.round(view.after.getZoom() + 1)));
+  const zoom = Math.min(direction.max_zoom, Math.max(direction.min_zoom, Math.round(view.after.getZoom() + Math.log2(512 / direction.tile_size))));
   // The seed may have more digits than a number of JavaScript.
   const request = `{"source":${JSON.stringify(source.id)},"to":"${direction.to}","seed":${state.seed},` +
     `"bbox":[${bounds.getWest()},${bounds.getSouth()},${bounds.getEast()},${bounds.getNorth()}],` +
