@@ -6,7 +6,8 @@ use std::path::Path;
 use earthmapper_lab::sweep::SweepConfig;
 
 /// Every file and its number of points; the base of tokenizers is no sweep.
-const SWEEPS: [(&str, usize); 12] = [
+const SWEEPS: [(&str, usize); 13] = [
+    ("guidance-choice", 3),
     ("guidance-to-map", 7 + 4),
     ("guidance-to-satellite", 7 + 4),
     ("held-out-region", 3 * 2),

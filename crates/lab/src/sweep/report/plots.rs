@@ -103,13 +103,11 @@ pub(super) fn lines(
     })
 }
 
+/// A group's name, its lines, and the lines across.
+pub(super) type Panel = (&'static str, Vec<Series>, Vec<(String, f64)>);
+
 /// The same for several groups, side by side and on one scale.
-pub(super) fn panels(
-    groups: &[(&str, Vec<Series>, Vec<(String, f64)>)],
-    ticks: &Ticks,
-    x_label: &str,
-    y_label: &str,
-) -> String {
+pub(super) fn panels(groups: &[Panel], ticks: &Ticks, x_label: &str, y_label: &str) -> String {
     let all = groups.iter().flat_map(|(_, series, references)| heights(series, references));
     let y = span(all, 0.05);
     svg(HEIGHT, |area| {

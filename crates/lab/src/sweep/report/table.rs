@@ -3,7 +3,6 @@
 use serde_json::{Value, json};
 
 use super::{Results, Row};
-use crate::evaluate::NotComputed;
 use crate::evaluate::report::table::markdown;
 use crate::sweep::columns::Column;
 use crate::sweep::groups::Group;
@@ -120,16 +119,18 @@ impl Results {
             }
         }
         notes.push("in brackets: 95 % bootstrap intervals over pictures".into());
-        let mut missing: Vec<&NotComputed> = Vec::new();
+        let mut missing: Vec<String> = Vec::new();
         for found in records().flat_map(|record| &record.evaluation.sections).flat_map(|s| &s.not_computed) {
-            if !missing.contains(&found) {
-                missing.push(found);
+            // The cures name flags of `evaluate`; here they are keys of the same names.
+            let cure = found.cure.replace("by --lpips FILE", "as evaluate.lpips");
+            let cure = cure.replace("by --inception FILE", "as evaluate.inception");
+            let note = format!("{}: not computed; {cure}", found.what);
+            // The nearest training pair is the same for all points, and no matter of a sweep.
+            if !missing.contains(&note) && !found.cure.contains("--training") {
+                missing.push(note);
             }
         }
-        // The cures name flags of `evaluate`; here they are keys of the same names.
-        notes.extend(
-            missing.iter().map(|missing| format!("{}: not computed; {}", missing.what, missing.cure)),
-        );
+        notes.extend(missing);
         for column in &self.columns {
             if self.rows.iter().any(|row| row.record.is_some())
                 && self.rows.iter().all(|row| row.number(column).value.is_none())
