@@ -231,6 +231,16 @@ fn tables_and_plots_hold_the_points() {
     assert!(plain.contains(head) && plain.contains("| ramp | – |"), "{markdown}");
     assert!(markdown.contains("6 pairs, 1 to 6, per point"), "{markdown}");
     assert!(markdown.contains("diversity: mean difference between three more samples of 2 pairs"));
+    // The baselines are the same for all points; the blank map is that of the hand-made groups below.
+    let row =
+        |name: &str| plain[plain.find(name).unwrap()..].split(" | ").map(str::to_owned).collect::<Vec<_>>();
+    let record = results.rows[0].record.as_ref().unwrap();
+    for (name, candidate) in
+        [("(blank picture)", Candidate::Blank), ("(tokenizer's ceiling)", Candidate::Ceiling)]
+    {
+        let number = record.number(&Column::new(Modality::Map, candidate, "SSIM", "SSIM"));
+        assert_eq!(row(name)[4], number.text(3), "{markdown}");
+    }
     let missing = "- LPIPS, alex: not computed; give the weights as evaluate.lpips (alex)\n";
     assert!(markdown.contains(missing), "{markdown}");
     assert!(markdown.contains("## Difference from: ramp"), "{markdown}");

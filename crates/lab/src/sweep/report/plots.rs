@@ -144,7 +144,14 @@ fn chart(
         .build_cartesian_2d(west..east, bottom..top)?;
     // Names stand below the points only; so many labels that one falls on each.
     let x_labels = match ticks {
-        Ticks::Numbers(_) => 7,
+        // A panel is a third as wide.
+        Ticks::Numbers(_) => {
+            if caption.is_empty() {
+                7
+            } else {
+                4
+            }
+        }
         Ticks::Names(names) => 2 * names.len().max(1),
     };
     chart

@@ -3,7 +3,10 @@
 use serde_json::{Value, json};
 
 use super::{Results, Row};
+use crate::evaluate::Candidate;
 use crate::evaluate::report::table::markdown;
+use crate::evaluate::score::Number;
+use crate::sweep::Coordinate;
 use crate::sweep::columns::Column;
 use crate::sweep::groups::Group;
 
@@ -18,7 +21,7 @@ impl Results {
             return vec![row.label.clone()];
         }
         let cell = |(axis, coordinate): (usize, &Option<_>)| match coordinate {
-            Some(crate::sweep::Coordinate { label, .. }) => label.clone(),
+            Some(Coordinate { label, .. }) => label.clone(),
             None if axis == 0 => row.label.clone(),
             None => "–".into(),
         };
@@ -48,7 +51,37 @@ impl Results {
             line.resize(cells[0].len(), String::new());
             cells.push(line);
         }
+        cells.extend(self.baselines());
         cells
+    }
+
+    /// Rows of what any point must be seen beside: a picture of one colour, and the tokenizer's reconstruction of the truth.
+    /// Only numbers that are the same for all points, as they are for the same pairs and the same tokenizer.
+    fn baselines(&self) -> Vec<Vec<String>> {
+        let number = |candidate: Candidate, column: &Column| {
+            let column = Column { candidate, ..column.clone() };
+            let mut all = self.rows.iter().filter_map(|row| row.record.as_ref()).map(|r| r.number(&column));
+            let first = all.next().filter(|_| column.of.is_some())?;
+            all.all(|other| other == first).then_some(first).filter(|number| number.value.is_some())
+        };
+        let row = |(candidate, name): (Candidate, &str)| {
+            let found: Vec<_> = self.columns.iter().map(|column| number(candidate, column)).collect();
+            // What the points measure is no baseline of theirs.
+            let is_own = self.columns.iter().any(|column| column.candidate == candidate);
+            (!is_own && found.iter().any(Option::is_some)).then(|| {
+                let mut line = vec![name.to_owned()];
+                line.resize(self.name_headings().len(), "–".into());
+                let text = |(number, column): (&Option<_>, &Column)| {
+                    number.map_or_else(String::new, |number: Number| number.text(column.digits()))
+                };
+                line.extend(found.iter().zip(&self.columns).map(text));
+                line
+            })
+        };
+        [(Candidate::Blank, "(blank picture)"), (Candidate::Ceiling, "(tokenizer's ceiling)")]
+            .into_iter()
+            .filter_map(row)
+            .collect()
     }
 
     /// The cells of the table of differences from the point of reference, if there is one.
@@ -195,11 +228,9 @@ impl Results {
         for row in &self.rows {
             let Some(record) = &row.record else { continue };
             let mut start = vec![row.label.clone()];
-            let label = |c: &Option<crate::sweep::Coordinate>| {
-                c.as_ref().map_or_else(String::new, |c| c.label.clone())
-            };
+            let label = |c: &Option<Coordinate>| c.as_ref().map_or_else(String::new, |c| c.label.clone());
             start.extend(row.coordinates.iter().map(label));
-            let mut line = |of: [&str; 4], number: crate::evaluate::score::Number| {
+            let mut line = |of: [&str; 4], number: Number| {
                 let [low, high] = number.interval.map_or([None; 2], |ends| ends.map(Some));
                 let numbers = [text(number.value), text(low), text(high)];
                 write(start.iter().cloned().chain(of.map(String::from)).chain(numbers).collect());
@@ -222,7 +253,7 @@ impl Results {
                 }
             }
             for (name, &value) in &record.facts {
-                let number = crate::evaluate::score::Number { value: Some(value), ..Default::default() };
+                let number = Number { value: Some(value), ..Default::default() };
                 line(["", "", name, "all"], number);
             }
         }
