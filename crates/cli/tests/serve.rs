@@ -211,7 +211,9 @@ fn a_stop_lets_answers_out_and_jobs_rest() {
     let address = server.address.clone();
     let asked = std::thread::spawn(move || {
         let mut stream = TcpStream::connect(&address).unwrap();
-        let head = format!("GET /ground/{tile}.png?seed=77 HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+        let head = format!(
+            "GET /ground/{tile}.png?seed=77 HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
+        );
         stream.write_all(head.as_bytes()).unwrap();
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).unwrap();
@@ -220,7 +222,8 @@ fn a_stop_lets_answers_out_and_jobs_rest() {
     // The request is open, or was answered already.
     let is_idle = |body: &[u8]| String::from_utf8_lossy(body).contains("\nearthmapper_requests_waiting 0\n");
     while !asked.is_finished() && is_idle(&server.ask("GET", "/metrics", "").1) {}
-    let status = std::process::Command::new("kill").args(["-TERM", &server.process.id().to_string()]).status();
+    let status =
+        std::process::Command::new("kill").args(["-TERM", &server.process.id().to_string()]).status();
     assert!(status.unwrap().success());
     let ended = server.process.wait().unwrap();
     assert_eq!(ended.code(), Some(0), "a server that was asked to stop has done what it should");
@@ -248,7 +251,10 @@ fn without_a_word_only_this_machine_is_served() {
     let _ = process.wait();
     // The port may be taken on the machine that runs the tests; then the refusal names the address.
     let address = "127.0.0.1:8000";
-    assert!(said.contains(address) || errors.contains(&format!("cannot listen at {address}")), "{said}{errors}");
+    assert!(
+        said.contains(address) || errors.contains(&format!("cannot listen at {address}")),
+        "{said}{errors}"
+    );
 }
 
 #[test]

@@ -223,7 +223,9 @@ fn without_markup(html: &str) -> String {
         rest = rest[start..].find('>').map_or("", |end| &rest[start + end + 1..]);
     }
     text += rest;
-    for (entity, character) in [("&copy;", "©"), ("&#169;", "©"), ("&quot;", "\""), ("&nbsp;", " "), ("&amp;", "&")] {
+    for (entity, character) in
+        [("&copy;", "©"), ("&#169;", "©"), ("&quot;", "\""), ("&nbsp;", " "), ("&amp;", "&")]
+    {
         text = text.replace(entity, character);
     }
     text.replace('>', "").trim().to_owned()

@@ -143,7 +143,9 @@ impl TileService {
     /// come is told of when the tile is made.
     async fn fetch_around(self: &Arc<Self>, request: &TileRequest) {
         let TileRequest { source, to, tile, .. } = *request;
-        let Some(layer) = self.sources[source].original(to.other()).filter(|layer| layer.is_remote) else { return };
+        let Some(layer) = self.sources[source].original(to.other()).filter(|layer| layer.is_remote) else {
+            return;
+        };
         let around = (-1..=1).flat_map(|down| (-1..=1).map(move |right| (right, down)));
         let around = around.filter_map(|(right, down)| {
             let (x, y) = (tile.x().checked_add_signed(right)?, tile.y().checked_add_signed(down)?);

@@ -19,6 +19,9 @@ use crate::config::EngineOptions;
 use crate::metrics::Metrics;
 use crate::sources::Source;
 
+/// Tiles that are kept although everybody had left when they were made: who was told to try again will.
+const LEFT_OVER: usize = 32;
+
 /// A tile to be made.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct TileRequest {
@@ -94,6 +97,8 @@ struct Queue {
     waiting: VecDeque<Work>,
     /// Tiles that are being made.
     running: Vec<TileWork>,
+    /// Tiles that were made for nobody, the oldest first.
+    left_over: VecDeque<(TileRequest, MadeTile)>,
     is_closed: bool,
 }
 
@@ -164,6 +169,11 @@ impl Engine {
         let mut queue = self.shared.queue();
         if queue.is_closed {
             return Err(EngineError::Stopping);
+        }
+        if let Some(index) = queue.left_over.iter().position(|(made, _)| *made == request) {
+            let made = queue.left_over.remove(index).map(|(_, made)| made);
+            let _ = sender.send(made.ok_or(EngineError::Failed));
+            return Ok(receiver);
         }
         let waiting = queue.waiting.iter_mut().filter_map(|work| match work {
             Work::Tile(work) => Some(work),

@@ -13,11 +13,14 @@ use earthmapper::{EarthMapper, Modality};
 use earthmapper_geo::picture::{encode_grey, encode_with_holes};
 use earthmapper_geo::{Picture, Place, Provenance, Tile, WriteOptions};
 
-use super::{Answer, EngineError, MadeTile, Shared, TileRequest, TileWork, Urgency, Work};
+use super::{Answer, EngineError, LEFT_OVER, MadeTile, Shared, TileRequest, TileWork, Urgency, Work};
 use crate::sources::{Source, TILE_LIMITS};
 
 /// Tiles are made together when they share the tile so many zooms above: sixteen at most.
 const BLOCK_ZOOMS: u8 = 2;
+
+/// Seconds that tiles made together should take: a tile is shown when its batch is done.
+const BATCH_SECONDS: f64 = 2.0;
 
 /// What the windows that are remembered depend on.
 type PyramidKey = (usize, Modality, u64, u8);
@@ -99,8 +102,9 @@ fn next(shared: &Shared) -> Option<Next> {
             Work::Call(work) => Next::Call(work.call),
             Work::Tile(work) => {
                 let mut together = vec![work];
+                let most = (BATCH_SECONDS / shared.metrics.seconds_per_tile()) as usize;
                 let mut i = 0;
-                while i < queue.waiting.len() {
+                while i < queue.waiting.len() && together.len() < most {
                     match &queue.waiting[i] {
                         Work::Tile(other) if is_neighbour(&together[0].request, &other.request) => {
                             let Some(Work::Tile(other)) = queue.waiting.remove(i) else { unreachable!() };
@@ -125,12 +129,22 @@ fn is_neighbour(one: &TileRequest, other: &TileRequest) -> bool {
 
 /// Tells everybody who waits, those who came in the meantime as well.
 fn answer(shared: &Shared, requests: &[TileRequest], made: Vec<Answer>) {
-    let running: Vec<TileWork> = std::mem::take(&mut shared.queue().running);
+    let mut queue = shared.queue();
+    let running: Vec<TileWork> = std::mem::take(&mut queue.running);
     for work in running {
         let index = requests.iter().position(|request| *request == work.request);
         let made = index.map_or(Err(EngineError::Failed), |index| made[index].clone());
+        let mut is_taken = false;
         for waiter in work.waiters {
-            let _ = waiter.send(made.clone());
+            is_taken |= waiter.send(made.clone()).is_ok();
+        }
+        if let Ok(made) = made
+            && !is_taken
+        {
+            queue.left_over.push_back((work.request, made));
+            if queue.left_over.len() > LEFT_OVER {
+                queue.left_over.pop_front();
+            }
         }
     }
 }

@@ -50,7 +50,9 @@ async fn addresses_are_public_ones_and_escaped() {
 async fn wmts_has_one_operation() {
     let served = Served::new().await;
     let plain = served.get("/wmts").await.is(200).body;
-    for query in ["?SERVICE=WMTS&REQUEST=GetCapabilities&VERSION=1.0.0", "?service=wmts&request=getcapabilities"] {
+    for query in
+        ["?SERVICE=WMTS&REQUEST=GetCapabilities&VERSION=1.0.0", "?service=wmts&request=getcapabilities"]
+    {
         assert_eq!(served.get(&format!("/wmts{query}")).await.is(200).body, plain);
     }
     for query in ["?SERVICE=WMTS&REQUEST=GetTile&LAYER=a", "?service=WMS&request=GetCapabilities"] {

@@ -1,11 +1,20 @@
 //! Too much, too slow, too curious.
 
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::Request;
+use earthmapper::Modality;
+use earthmapper_geo::Tile;
+use earthmapper_geo::store::{EncodedTile, StoreError, TileMetadata, TileReader, open_tiles};
 
 use super::{Served, ground, png};
+use crate::engine::{Engine, TileRequest, Urgency};
+use crate::metrics::Metrics;
+use crate::sources::{Layer, Source};
 use crate::testing;
 
 fn plain(path: &str) -> axum::http::request::Builder {
@@ -98,7 +107,10 @@ async fn ready_means_warm() {
     }
     let text = app.metrics.text(app.gauges());
     let worked = text.lines().find_map(|line| line.strip_prefix("earthmapper_model_seconds_total ")).unwrap();
-    assert!(worked.parse::<f64>().unwrap() > 0.0, "a picture was made before the server said that it is ready");
+    assert!(
+        worked.parse::<f64>().unwrap() > 0.0,
+        "a picture was made before the server said that it is ready"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -218,4 +230,68 @@ async fn a_stop_finishes_what_was_begun() {
     served.get("/ready").await.is(503);
     served.ground(1, 3, ".png").await.is(503);
     served.get("/health").await.is(200);
+}
+
+/// A source that waits for a word before it gives a tile.
+struct Hesitant {
+    inner: Box<dyn TileReader>,
+    reading: mpsc::Sender<()>,
+    go_on: Mutex<Option<mpsc::Receiver<()>>>,
+}
+
+impl TileReader for Hesitant {
+    fn path(&self) -> &Path {
+        self.inner.path()
+    }
+
+    fn metadata(&self) -> &TileMetadata {
+        self.inner.metadata()
+    }
+
+    fn read(&self, tile: Tile) -> Result<Option<EncodedTile>, StoreError> {
+        if let Some(go_on) = self.go_on.lock().unwrap().take() {
+            self.reading.send(()).unwrap();
+            let _ = go_on.recv_timeout(Duration::from_secs(60));
+        }
+        self.inner.read(tile)
+    }
+
+    fn contains(&self, tile: Tile) -> Result<bool, StoreError> {
+        self.inner.contains(tile)
+    }
+
+    fn visit(&self, visitor: &mut dyn FnMut(Tile) -> ControlFlow<()>) -> Result<(), StoreError> {
+        self.inner.visit(visitor)
+    }
+}
+
+#[test]
+fn what_came_too_late_is_there_for_the_next() {
+    let folder = tempfile::tempdir().unwrap();
+    let tiles = testing::tiles(folder.path(), &super::all_tiles());
+    let (reading, is_reading) = mpsc::channel();
+    let (release, go_on) = mpsc::channel::<()>();
+    let inner = open_tiles(&tiles).unwrap();
+    let reader = Hesitant { inner, reading, go_on: Mutex::new(None) };
+    let options = testing::source("ground", None, Some(tiles.clone()));
+    let model = testing::model();
+    let mut layer = Layer::new(open_tiles(&tiles).unwrap(), String::new()).unwrap();
+    *reader.go_on.lock().unwrap() = Some(go_on);
+    layer.reader = Box::new(reader);
+    let sources = Arc::new(vec![Source::of_layers(&options, [None, Some(layer)], &model.config)]);
+    let metrics = Arc::new(Metrics::default());
+    let engine = Engine::start(model, sources, Default::default(), metrics.clone(), || {});
+    let request = || TileRequest { source: 0, to: Modality::Satellite, seed: 0, tile: super::tile(1, 1) };
+    let first = engine.submit(request(), Urgency::Now).unwrap();
+    is_reading.recv().unwrap();
+    // Who asked leaves in the middle of it.
+    drop(first);
+    release.send(()).unwrap();
+    let made = || metrics.text(Default::default()).contains("\nearthmapper_tiles_made_total 1\n");
+    while !made() {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let second = engine.submit(request(), Urgency::Now).unwrap();
+    assert!(second.blocking_recv().unwrap().is_ok());
+    assert!(made(), "it was made once");
 }

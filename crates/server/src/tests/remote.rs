@@ -75,7 +75,8 @@ impl Elsewhere {
 #[tokio::test(flavor = "multi_thread")]
 async fn tiles_of_another_server_are_translated() {
     let elsewhere = Elsewhere::new();
-    let large = |seed| earthmapper_geo::Picture::drawn(64, 64, move |x, y| [(x * 3 + seed) as u8, (y * 3) as u8, 90]);
+    let large =
+        |seed| earthmapper_geo::Picture::drawn(64, 64, move |x, y| [(x * 3 + seed) as u8, (y * 3) as u8, 90]);
     let folder = tempfile::tempdir().unwrap();
     for tile in all_tiles() {
         let bytes = png(&large(tile.x() * 40 + tile.y()));

@@ -65,8 +65,10 @@ async fn slow_heads_and_slow_bodies_are_cut_off() {
     .await;
     let head = heard(listening.connect(), b"GET /catalog HTTP/1.1\r\nHost: local".to_vec());
     let post = |path: &str, kind: &str| {
-        format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\nContent-Length: 99\r\n\r\n--a")
-            .into_bytes()
+        format!(
+            "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\nContent-Length: 99\r\n\r\n--a"
+        )
+        .into_bytes()
     };
     let body = heard(listening.connect(), post("/v1/translate?to=map", "image/png"));
     let form = heard(listening.connect(), post("/v1/inpaint?as=map", "multipart/form-data; boundary=a"));

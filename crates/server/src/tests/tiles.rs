@@ -265,7 +265,8 @@ async fn tags_change_with_the_model_and_the_source() {
         let model = crate::ServedModel { model: testing::model(), fingerprint: fingerprint.into() };
         let app = crate::App::start(config, model, None).unwrap();
         let request = Request::get(ground(0, 0, ".png")).header("if-none-match", "*");
-        let answer = tower::ServiceExt::oneshot(crate::router(app), request.body(Body::empty()).unwrap()).await;
+        let answer =
+            tower::ServiceExt::oneshot(crate::router(app), request.body(Body::empty()).unwrap()).await;
         answer.unwrap().headers()["etag"].to_str().unwrap().to_owned()
     };
     let first = tag("tiny", &|_| {}).await;
