@@ -111,7 +111,7 @@ step "$program" evaluate --model "$model" --device "$device" --data "$folder" --
     --training "$folder" --training-pairs "$(pairs training)" --seed 0 --out "$out/evaluation" --overwrite \
     --from-run "$out/transformer" "${card[@]}"
 step cp "$out/evaluation/README.md" "$model/README.md"
-step "$program" model info "$model"
+step "$program" model info --model "$model"
 # Map → photograph → map of the invented town.
 step "$program" translate examples/map.png "$out/satellite.png" --to satellite --model "$model" --seed 1 --overwrite
 step "$program" translate "$out/satellite.png" "$out/map.png" --to map --model "$model" --overwrite
