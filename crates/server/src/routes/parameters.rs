@@ -10,6 +10,9 @@ use super::reply::Problem;
 use crate::app::App;
 use crate::sources::Source;
 
+/// Temperatures between the likeliest code alone and any code at all.
+const TEMPERATURES: std::ops::RangeInclusive<f32> = 0.01..=100.0;
+
 /// The most codes that `top_k` may keep; no codebook has so many.
 const MOST_CODES: usize = 1_000_000;
 
@@ -88,8 +91,8 @@ impl MakeParams {
             };
         }
         if let Some(temperature) = self.temperature {
-            if !(temperature.is_finite() && temperature > 0.0) {
-                return bad("temperature: must be a number above 0".into());
+            if !TEMPERATURES.contains(&temperature) {
+                return bad("temperature: must be a number between 0.01 and 100".into());
             }
             options.sampler.temperature = temperature;
         }

@@ -55,6 +55,7 @@ async fn pictures_are_translated() {
         "?to=map&seed=x",
         "?to=map&guidance=strong",
         "?to=map&temperature=0",
+        "?to=map&temperature=101",
         "?to=map&lat=3",
         "?to=map&lat=99&lon=1",
         "?to=map&as=map",
