@@ -13,6 +13,9 @@ use crate::sources::Source;
 /// Temperatures between the likeliest code alone and any code at all.
 const TEMPERATURES: std::ops::RangeInclusive<f32> = 0.01..=100.0;
 
+/// Ground sizes of a pixel in metres, from a leaf to half a country.
+const GROUND_SIZES: std::ops::RangeInclusive<f64> = 0.001..=100_000.0;
+
 /// The most codes that `top_k` may keep; no codebook has so many.
 const MOST_CODES: usize = 1_000_000;
 
@@ -120,6 +123,10 @@ impl MakeParams {
 
     /// The place, as the model may be told it: one trained without places takes a coordinate for noise.
     pub fn place(&self, app: &App) -> Result<Option<Place>, Problem> {
+        if self.metres_per_pixel.is_some_and(|metres| !GROUND_SIZES.contains(&metres)) {
+            let text = "metres_per_pixel: must be a number between 0.001 and 100000";
+            return Err(Problem::BadRequest(text.into()));
+        }
         let place = match (self.lat, self.lon) {
             (None, None) => return Ok(None),
             (Some(latitude), Some(longitude)) => LonLat::new(longitude, latitude)

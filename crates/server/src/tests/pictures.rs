@@ -56,6 +56,7 @@ async fn pictures_are_translated() {
         "?to=map&guidance=strong",
         "?to=map&temperature=0",
         "?to=map&temperature=101",
+        "?to=map&metres_per_pixel=-0.999",
         "?to=map&lat=3",
         "?to=map&lat=99&lon=1",
         "?to=map&as=map",
