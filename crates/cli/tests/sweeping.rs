@@ -38,7 +38,7 @@ fn points_are_listed_computed_and_kept() {
     assert!(!workshop.path("out/swept").exists());
 
     let swept = workshop.run(SWEEP).succeeded();
-    assert!(swept.stdout.starts_with("# A sweep\n\n| top-k |"), "{}", swept.stdout);
+    assert!(swept.stdout.starts_with("# A sweep\n\n| top-k "), "{}", swept.stdout);
     assert!(swept.stderr.contains("point 2 of 2: top-k 5"), "{}", swept.stderr);
     for name in ["sweep.toml", "sweep.md", "sweep.csv", "sweep.json", "sweep.html", "ssim-by-top-k.svg"] {
         assert!(workshop.path("out/swept").join(name).is_file(), "{name}");
