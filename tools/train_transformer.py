@@ -5,7 +5,7 @@ Reads the same configuration as `earthmapper train transformer -c FILE` and a to
 `model.safetensors` and `config.json` of a model folder. The network, the forcing, the mistakes and the loss are those
 of crates/model and crates/lab/src/train; names and layouts of the weights too, so that the file is used as it is.
 Differences: pictures are cut anew for every step on the GPU instead of being kept as tokens, photographs that are only
-looked at may change their colours (`--jitter`), pairs may be turned by any angle (`--turn`), and places are not read.
+looked at may change their colours (`--jitter`), and pairs may be turned by any angle (`--turn`).
 
     python3 tools/train_transformer.py CONFIG OUT --minutes 8        # trains until the time is up
     python3 tools/train_transformer.py CONFIG OUT --check MODEL      # validation loss of a model, to compare
@@ -83,7 +83,8 @@ class Tokenizer:
         return x
 
     def encode(self, features, share, generator):
-        """Codes per scale `[batch, tokens, depth]` and inputs of scales 1 … when a share of positions goes wrong."""
+        """Codes per scale `[batch, tokens, depth]`, then inputs of scales 1 … and the reconstruction when a share of
+        positions goes wrong."""
         b, width = features.shape[:2]
         lengths = self.codebook.square().sum(1)
         reconstruction, codes, inputs = torch.zeros_like(features), [], []
@@ -107,7 +108,7 @@ class Tokenizer:
             reconstruction = reconstruction + (1 - ratio) * up + ratio * self.conv(f"quantizer.phi.{self.phi[k]}", up)
             if k + 1 < len(self.sides):
                 inputs.append(resize(reconstruction, self.down[k + 1]).flatten(2).transpose(1, 2))
-        return codes, inputs
+        return codes, inputs, reconstruction
 
 
 def fold_pixels(x, fold):
@@ -258,13 +259,28 @@ class DepthHead(nn.Module):
 
 
 class GeoEmbedding(nn.Module):
-    """Only "nowhere" is learned here; the rest stays as it was drawn."""
+    """Eq. 8. Places are `[batch, 3]`: longitude, latitude, metres a pixel; NaN where unknown."""
 
     def __init__(self, width, octaves):
         super().__init__()
+        self.octaves = octaves
         self.place_in, self.place_out = Linear(4 * octaves, width, (4 * octaves) ** -0.5), Linear(width, width, width**-0.5)
         self.scale_in, self.scale_out = Linear(12, width, 12**-0.5), Linear(width, width, width**-0.5)
         self.nowhere = nn.Parameter(normal((1, width), width**-0.5))
+
+    def forward(self, places, batch):
+        if places is None:
+            return self.nowhere.expand(batch, -1)
+        known, sized = ~places[:, :2].isnan().any(1, keepdim=True), ~places[:, 2:].isnan()
+        places = torch.where(places.isnan(), 1.0, places.double())
+        # Whole turns are taken off in degrees, where they are exact.
+        octaves = 2.0 ** torch.arange(self.octaves, device=places.device)
+        angles = torch.stack([places[:, 1], places[:, 0] % 360], 1).unsqueeze(2) * octaves % 360 * (math.pi / 180)
+        position = torch.stack([angles.sin(), angles.cos()], -1).flatten(1).float()
+        angles = places[:, 2:].log2() / 16 * 2 * math.pi * 2.0 ** torch.arange(6, device=places.device)
+        scale = torch.stack([angles.sin(), angles.cos()], -1).flatten(1).float()
+        there = torch.where(known, self.place_out(F.silu(self.place_in(position))), self.nowhere)
+        return there + self.scale_out(F.silu(self.scale_in(scale))) * (known & sized)
 
 
 class Transformer(nn.Module):
@@ -304,10 +320,10 @@ class Transformer(nn.Module):
         codes = (codebook - codebook.mean(0)) / codebook.var(0, correction=0).sqrt().sqrt().clamp(min=1e-6)
         self.head.weight.data = (codes / codes.square().sum(1).mean().sqrt()).T.contiguous()
 
-    def forward(self, visible, inputs, guide, learning):
+    def forward(self, visible, inputs, guide, places, learning):
         """`inputs[slot][k - 1]`: `[batch, tokens, latent]`; gives normed hidden states, scale by scale, slot by slot."""
         batch = len(guide[0]) if guide else len(inputs[0][0])
-        condition = self.geo_embedding.nowhere.expand(batch, -1)
+        condition = self.geo_embedding(places, batch)
         parts, ends, start = [], [], 0
         for k, side in enumerate(self.sides):
             for slot, modality in enumerate(visible):
@@ -330,45 +346,61 @@ class Transformer(nn.Module):
 
 
 class Pairs:
-    """All pictures on the device, `[pairs, 2, 3, side, side]` bytes: photograph, map."""
+    """All pictures on the device, `[pairs, 2, 3, side, side]` bytes: photograph, map; and their places, `[pairs, 3]`."""
 
     def __init__(self, data, selection, device):
-        names = sorted(os.listdir(data["folder"]), key=lambda name: int(name.split(".")[0]))
-        names = [name for name in names if selection["first"] <= int(name.split(".")[0]) <= selection["last"]]
+        if data["layout"] == "manifest":
+            with open(f"{data['manifest']}/manifest.jsonl") as lines:
+                records = [json.loads(line) for line in lines][1:]
+            records = [r for r in records if r["split"] == selection["split"]]
+            files = [f"{data['manifest']}/{r['file']}" for r in records]
+            places = [[r["place"]["longitude"], r["place"]["latitude"], r["metres_per_pixel"]] for r in records]
+        else:
+            names = sorted(os.listdir(data["folder"]), key=lambda name: int(name.split(".")[0]))
+            names = [name for name in names if selection["first"] <= int(name.split(".")[0]) <= selection["last"]]
+            files, places = [f"{data['folder']}/{name}" for name in names], [[math.nan] * 3 for _ in names]
 
-        def read(name):
-            picture = np.asarray(Image.open(f"{data['folder']}/{name}").convert("RGB"))
+        def read(file):
+            if not os.path.exists(file):
+                file = os.path.splitext(file)[0] + ".webp"
+            picture = np.asarray(Image.open(file).convert("RGB"))
             half = picture.shape[1] // 2
             return np.stack([picture[:, :half], picture[:, half:]]).transpose(0, 3, 1, 2)
 
         with ThreadPoolExecutor() as pool:
-            self.pictures = torch.from_numpy(np.stack(list(pool.map(read, names)))).to(device)
+            self.pictures = torch.from_numpy(np.stack(list(pool.map(read, files)))).to(device)
+        self.places = torch.tensor(places, dtype=torch.float64, device=device)
+        self.known = not bool(self.places[:, 0].isnan().all())
 
     def centred(self, indices, side):
         return resized(self.pictures[indices].float() / 127.5 - 1, side)
 
-    def cut(self, indices, side, augment, turn, groups=8):
-        """Crops of the configuration, `[batch, 2, 3, side, side]`; each group shares the side of its crop or its angle."""
-        whole, out = self.pictures.shape[-1], []
-        for group in indices.chunk(groups):
-            pictures = self.pictures[group].float() / 127.5 - 1
-            if np.random.random() < turn:
-                angle = np.random.uniform(0, math.pi / 2)
-                scale = np.random.uniform(0.92, 1) / (math.cos(angle) + math.sin(angle))
-                turned = torch.tensor([[math.cos(angle), -math.sin(angle), 0], [math.sin(angle), math.cos(angle), 0]])
-                grid = F.affine_grid((turned * scale)[None], (1, 6, side, side)).to(pictures.device)
-                flat = pictures.flatten(1, 2)
-                cut = F.grid_sample(flat, grid.expand(len(flat), -1, -1, -1), "bicubic", "reflection", align_corners=False)
-                cut = cut.clamp(-1, 1).unflatten(1, (2, 3))
-            else:
-                length = round(np.random.uniform(augment["crop_min"], 1) * whole)
-                corners = np.random.randint(0, whole - length + 1, (len(group), 2))
-                cut = [p[..., y : y + length, x : x + length] for p, (y, x) in zip(pictures, corners)]
-                cut = resized(torch.stack(cut), side)
-            if augment.get("quarter_turns") or augment.get("flip"):
-                cut = torch.stack([torch.rot90(p if np.random.random() < 0.5 else p.flip(-1), np.random.randint(4), (-2, -1)) for p in cut])
-            out.append(cut)
-        return torch.cat(out)
+    def places_of(self, indices, side, zoom=1.0):
+        """Places of pictures that show the share `zoom` of the whole on `side` pixels; none when no place is known."""
+        if not self.known:
+            return None
+        places = self.places[indices].clone()
+        places[:, 2] *= zoom * (self.pictures.shape[-1] / side)
+        return places
+
+    def cut(self, indices, side, augment, turn):
+        """Squares as the configuration wants them, `[batch, 2, 3, side, side]`, the share `turn` of them turned by any
+        angle; and the share of the whole side that each shows, `[batch]`."""
+        b, device = len(indices), self.pictures.device
+        draw = lambda low, high: torch.empty(b, device=device).uniform_(low, high)
+        angle, tilted = draw(0, math.pi / 2), draw(0, 1) < turn
+        angle = torch.where(tilted, angle, 0)
+        share = torch.where(tilted, draw(0.92, 1) / (angle.cos() + angle.sin()), draw(augment["crop_min"], 1))
+        room = torch.where(tilted, 0, 1 - share)
+        if augment.get("quarter_turns"):
+            angle = angle + torch.randint(4, (b,), device=device) * (math.pi / 2)
+        mirrored = torch.where(draw(0, 1) < (0.5 if augment.get("flip") else 0), -1.0, 1.0)
+        c, s = angle.cos() * share, angle.sin() * share
+        rows = [torch.stack([c * mirrored, -s, draw(-1, 1) * room], 1), torch.stack([s * mirrored, c, draw(-1, 1) * room], 1)]
+        grid = F.affine_grid(torch.stack(rows, 1), (b, 6, side, side), align_corners=False)
+        flat = (self.pictures[indices].float() / 127.5 - 1).flatten(1, 2)
+        cut = F.grid_sample(flat, grid, "bicubic", "reflection", align_corners=False)
+        return cut.clamp(-1, 1).unflatten(1, (2, 3)), share
 
 
 def resized(pictures, side):
@@ -404,7 +436,7 @@ class Teacher:
         target = int(to_map < config["to_map_share"])
         return [target], 1 - target
 
-    def losses(self, model, pictures, visible, known, learning, jitter=0):
+    def losses(self, model, pictures, places, visible, known, learning, jitter=0):
         """Cross-entropy in nats per code of each visible modality and scale, as a list of lists of means."""
         config, tokenizer = self.config, self.tokenizer
         with torch.no_grad(), torch.autocast("cuda", enabled=False):
@@ -417,11 +449,16 @@ class Teacher:
                     mean = features.mean((0, 2, 3), keepdim=True)
                     kept = torch.rand(len(features), 1, *features.shape[2:], device=features.device) >= config["blotted"]
                     features = torch.where(kept, features, mean)
+        if not config["trained_on"]["places_known"]:
+            places = None
+        elif learning and places is not None:
+            hidden = torch.rand(len(places), 1, device=places.device) < config["hide_place"]
+            places = torch.where(hidden, math.nan, places)
         if known is not None:
             guide = model.guides[known](features, tokenizer.down)
-        hidden = model(visible, [inputs for _, inputs in seen], guide, learning)
+        hidden = model(visible, [inputs for _, inputs, _ in seen], guide, places, learning)
         batch, length, width = hidden.shape
-        codes = torch.cat([codes[k] for k in range(len(tokenizer.sides)) for codes, _ in seen], 1).reshape(-1, tokenizer.depth)
+        codes = torch.cat([codes[k] for k in range(len(tokenizer.sides)) for codes, *_ in seen], 1).reshape(-1, tokenizer.depth)
         rows, loss = hidden.reshape(-1, width), 0
         for level in range(tokenizer.depth):
             chosen = tokenizer.codebook[codes[:, :level]].sum(1) if level else None
@@ -450,7 +487,7 @@ def validate(teacher, model, pairs, side, device):
         for start in range(0, len(pairs.pictures), 32):
             indices = torch.arange(start, min(start + 32, len(pairs.pictures)), device=device)
             with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-                (scales,) = teacher.losses(model, pairs.centred(indices, side), [target], 1 - target, False)
+                (scales,) = teacher.losses(model, pairs.centred(indices, side), pairs.places_of(indices, side), [target], 1 - target, False)
             total += len(indices) * sum(c * float(loss) for c, loss in zip(counts, scales)) / sum(counts)
         out.append(total / len(pairs.pictures))
     return out
@@ -530,9 +567,10 @@ def main():
         indices, order = order[:batch].to(device), order[batch:]
         visible, known = teacher.view()
         with torch.no_grad():
-            pictures = training.cut(indices, side, config["augment"], args.turn)
+            pictures, shares = training.cut(indices, side, config["augment"], args.turn)
+            places = training.places_of(indices, side, shares)
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            loss = teacher.weighted(teacher.losses(model, pictures, visible, known, True, args.jitter), visible)
+            loss = teacher.weighted(teacher.losses(model, pictures, places, visible, known, True, args.jitter), visible)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), settings["clip_norm"])
