@@ -281,7 +281,7 @@ def main():
             balance = (pull / (push + 1e-6)).clamp(0, 100)
             ramp = min((done - args.adversarial_from) / 0.1, 1)
             ground = ground + args.adversarial * ramp * balance * fooled
-            report = {"alike": alike, "fooled": fooled, "balance": balance}
+            report = {"alike": alike.detach(), "fooled": fooled.detach(), "balance": balance}
         loss = loss + ground
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -295,7 +295,7 @@ def main():
             judge_optimiser.zero_grad(set_to_none=True)
             judged.backward()
             judge_optimiser.step()
-            report["judge"] = judged
+            report["judge"] = judged.detach()
         step += 1
         decay = min(0.998, (1 + step) / (10 + step))
         with torch.no_grad():
@@ -304,7 +304,7 @@ def main():
         if last or time.time() - kept >= args.keep_every:
             kept = time.time()
             averaged.load_state_dict(average)
-            line = {"step": step, "seconds": round(kept - began, 1), "loss": float(loss), "quality": quality(tokenizer, averaged, validation, side, taps)}
+            line = {"step": step, "seconds": round(kept - began, 1), "loss": float(loss.detach()), "quality": quality(tokenizer, averaged, validation, side, taps)}
             line |= {k: round(float(v), 4) for k, v in report.items()}
             print(json.dumps(line), flush=True)
             save(tokenizer, average, shape, args)
