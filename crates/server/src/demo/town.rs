@@ -189,7 +189,7 @@ fn streets(index: usize, &((x, y), turn, narrow, wide): &(Point, f64, f64, f64))
             // Not every block is as long as the others.
             let part = derive_seed(index as u64, &[u64::from(is_across), (line + 1000) as u64]);
             let offset = f64::from(line) * apart + (part % 17) as f64 - 8.0;
-            if part % 11 == 0 {
+            if part.is_multiple_of(11) {
                 continue;
             }
             let points: Vec<Point> = (-steps..=steps)

@@ -13,6 +13,9 @@ use crate::sources::Source;
 /// The most codes that `top_k` may keep; no codebook has so many.
 const MOST_CODES: usize = 1_000_000;
 
+/// Below these temperatures the likeliest code is certain, above them all codes are as likely.
+const TEMPERATURES: std::ops::RangeInclusive<f32> = 0.01..=100.0;
+
 /// How tiles are asked for. Further parameters are not looked at: some clients add their own against caches.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct TileParams {
@@ -88,8 +91,8 @@ impl MakeParams {
             };
         }
         if let Some(temperature) = self.temperature {
-            if !(temperature.is_finite() && temperature > 0.0) {
-                return bad("temperature: must be a number above 0".into());
+            if !TEMPERATURES.contains(&temperature) {
+                return bad("temperature: must be a number between 0.01 and 100".into());
             }
             options.sampler.temperature = temperature;
         }
@@ -117,6 +120,16 @@ impl MakeParams {
 
     /// The place, as the model may be told it: one trained without places takes a coordinate for noise.
     pub fn place(&self, app: &App) -> Result<Option<Place>, Problem> {
+        let within =
+            |value: Option<f64>, low: f64, high: f64| value.is_none_or(|value| (low..=high).contains(&value));
+        if !within(self.lon, -360.0, 360.0) {
+            return Err(Problem::BadRequest("lon: must be a number between -360 and 360".into()));
+        }
+        if !within(self.metres_per_pixel, 0.001, 1e5) {
+            return Err(Problem::BadRequest(
+                "metres_per_pixel: must be a number between 0.001 and 100000".into(),
+            ));
+        }
         let place = match (self.lat, self.lon) {
             (None, None) => return Ok(None),
             (Some(latitude), Some(longitude)) => LonLat::new(longitude, latitude)

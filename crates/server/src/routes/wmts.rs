@@ -110,9 +110,9 @@ fn described(layer: &Layer, zooms: (u8, u8), name: &str, title: &str, url: &str,
         // Over the antimeridian columns begin anew: the whole row is named.
         let (west, east) =
             if first.x() <= last.x() { (first.x(), last.x()) } else { (0, (1u32 << zoom) - 1) };
-        let _ = write!(
+        let _ = writeln!(
             limits,
-            "          <TileMatrixLimits><TileMatrix>{zoom}</TileMatrix><MinTileRow>{}</MinTileRow><MaxTileRow>{}</MaxTileRow><MinTileCol>{west}</MinTileCol><MaxTileCol>{east}</MaxTileCol></TileMatrixLimits>\n",
+            "          <TileMatrixLimits><TileMatrix>{zoom}</TileMatrix><MinTileRow>{}</MinTileRow><MaxTileRow>{}</MaxTileRow><MinTileCol>{west}</MinTileCol><MaxTileCol>{east}</MaxTileCol></TileMatrixLimits>",
             first.y(),
             last.y(),
         );
@@ -162,9 +162,9 @@ fn matrix_set(side: u32, deepest: u8) -> String {
         let scale = WORLD / f64::from(side) / f64::from(1u32 << zoom) / SCREEN_PIXEL;
         let count = 1u32 << zoom;
         let half = WORLD / 2.0;
-        let _ = write!(
+        let _ = writeln!(
             matrices,
-            "      <TileMatrix><ows:Identifier>{zoom}</ows:Identifier><ScaleDenominator>{scale}</ScaleDenominator><TopLeftCorner>-{half} {half}</TopLeftCorner><TileWidth>{side}</TileWidth><TileHeight>{side}</TileHeight><MatrixWidth>{count}</MatrixWidth><MatrixHeight>{count}</MatrixHeight></TileMatrix>\n",
+            "      <TileMatrix><ows:Identifier>{zoom}</ows:Identifier><ScaleDenominator>{scale}</ScaleDenominator><TopLeftCorner>-{half} {half}</TopLeftCorner><TileWidth>{side}</TileWidth><TileHeight>{side}</TileHeight><MatrixWidth>{count}</MatrixWidth><MatrixHeight>{count}</MatrixHeight></TileMatrix>",
         );
     }
     format!(

@@ -8,11 +8,14 @@ use std::sync::{Arc, Mutex};
 use super::{Served, all_tiles, ground, png, tile};
 use crate::testing;
 
+/// Status and body by path.
+type Answers = HashMap<String, (u16, Vec<u8>)>;
+
 /// A server of tiles; it answers what it is told to, and writes down what it was asked.
 struct Elsewhere {
     host: String,
     asked: Arc<Mutex<Vec<String>>>,
-    answers: Arc<Mutex<HashMap<String, (u16, Vec<u8>)>>>,
+    answers: Arc<Mutex<Answers>>,
 }
 
 impl Elsewhere {
