@@ -59,6 +59,10 @@ export OUT *FLAGS:
 evaluate DATA OUT *FLAGS:
     {{run}} evaluate --data {{DATA}} --pairs 1001..1096 --out {{OUT}} {{FLAGS}}
 
+# Runs a sweep of configs/sweeps, such as key-points, into runs/sweeps; FLAGS such as --dry-run or --set evaluate.pairs.limit=24.
+sweep NAME *FLAGS:
+    {{run}} sweep -c configs/sweeps/{{NAME}}.toml --out runs/sweeps/{{NAME}} {{FLAGS}}
+
 # Compares a device with the CPU, and cached steps with whole sequences.
 doctor DEVICE="cpu":
     {{run}} doctor --device {{DEVICE}}

@@ -15,6 +15,7 @@ import argparse
 import json
 import statistics
 import subprocess
+import sys
 import time
 
 import torch
@@ -252,6 +253,8 @@ def main():
     for round_number in range(arguments.rounds + 1):
         for name, run in runs.items():
             found = run()
+            print(f"round {round_number}, {name}: {found['whole']:.1f} s", file=sys.stderr, flush=True)
+            # The first round warms up.
             if round_number > 0:
                 times[name].append(found)
     print(f"{'seconds, median of ' + str(arguments.rounds):24} {'encode':>9} {'generate':>9} {'decode':>9} {'whole':>9}")

@@ -16,6 +16,7 @@ use earthmapper_lab::import::ImportError;
 use earthmapper_lab::nets::WeightsError;
 use earthmapper_lab::run::RunError;
 use earthmapper_lab::session::TrainError;
+use earthmapper_lab::sweep::SweepError;
 use earthmapper_server::{ConfigError, StartError};
 
 /// Something went wrong that no other code says: 1.
@@ -152,6 +153,9 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<i32> {
             _ => FAILURE,
         });
     }
+    if let Some(error) = cause.downcast_ref::<SweepError>() {
+        return crate::commands::sweep::code(error);
+    }
     if let Some(error) = cause.downcast_ref::<EvaluateError>() {
         return match error {
             error if error.is_interruption() => Some(INTERRUPTED),
@@ -173,7 +177,7 @@ fn model(error: &ModelError) -> i32 {
     }
 }
 
-fn pairs(error: &PairError) -> i32 {
+pub fn pairs(error: &PairError) -> i32 {
     match error {
         PairError::Io { .. } => FAILURE,
         PairError::Picture(error) if !error.is_bad_input() => FAILURE,

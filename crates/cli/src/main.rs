@@ -41,6 +41,7 @@ enum Command {
     #[command(subcommand)]
     Train(commands::train::Command),
     Evaluate(Box<commands::evaluate::Args>),
+    Sweep(commands::sweep::Args),
     #[command(subcommand)]
     Model(commands::model::Command),
     Doctor(commands::doctor::Args),
@@ -63,6 +64,7 @@ fn main() {
         Command::Dataset(args) => commands::dataset::run(args, output),
         Command::Train(command) => commands::train::run(command, output),
         Command::Evaluate(args) => commands::evaluate::run(*args, output),
+        Command::Sweep(args) => commands::sweep::run(args, output),
         Command::Model(command) => commands::model::run(command, output),
         Command::Doctor(args) => commands::doctor::run(args, output),
         Command::Completions(args) => commands::completions::run(args),

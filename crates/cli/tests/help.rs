@@ -5,7 +5,7 @@ mod support;
 
 use support::Workshop;
 
-const COMMANDS: [&str; 24] = [
+const COMMANDS: [&str; 25] = [
     "",
     "translate",
     "generate",
@@ -23,6 +23,7 @@ const COMMANDS: [&str; 24] = [
     "train tokenizer",
     "train transformer",
     "evaluate",
+    "sweep",
     "model",
     "model info",
     "model export",

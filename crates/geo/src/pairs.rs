@@ -15,6 +15,7 @@ use crate::dataset::{DatasetError, Manifest, PairRecord, Split};
 use crate::files::reason;
 use crate::lonlat::Place;
 use crate::picture::{Picture, PictureError, PictureLimits, read_picture};
+use crate::tile::BoundingBox;
 
 /// Endings of the files that are looked at.
 const EXTENSIONS: [&str; 4] = ["png", "jpg", "jpeg", "webp"];
@@ -60,7 +61,7 @@ pub enum PairOrder {
 }
 
 /// Which pairs of a folder are used; everything by default.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PairSelection {
     /// The lowest number a pair may have as its name. Pairs whose name is no number are then left out.
@@ -72,9 +73,22 @@ pub struct PairSelection {
     /// The split that a pair must be of; for manifests only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub split: Option<Split>,
+    /// The region that a pair must lie in as a whole, `[west, south, east, north]`; for manifests only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub inside: Option<BoundingBox>,
+    /// The region that a pair must not touch; for manifests only. A pair across its edge is neither inside nor outside.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outside: Option<BoundingBox>,
 }
 
 impl PairSelection {
+    /// Whether it asks for what manifests know only: a split or a region.
+    fn needs_manifest(&self) -> Option<String> {
+        let split = self.split.map(|split| format!("splits, so {split}"));
+        let region = self.inside.or(self.outside).map(|_| "places, so a region".to_owned());
+        split.or(region)
+    }
+
     fn includes(&self, name: &str) -> bool {
         if self.first.is_none() && self.last.is_none() {
             return true;
@@ -176,13 +190,13 @@ pub enum PairError {
     /// A manifest could not be read.
     #[error(transparent)]
     Manifest(Box<DatasetError>),
-    /// A split was asked of pairs that are of none.
-    #[error("{}: knows no splits, so {split} cannot be chosen; select by first and last, or give a manifest", folder.display())]
-    NoSplits {
+    /// A split or a region was asked of pairs that know none.
+    #[error("{}: knows no {wanted} cannot be chosen; select by first and last, or give a manifest", folder.display())]
+    NoManifest {
         /// The folder, or the first of two.
         folder: PathBuf,
-        /// What was asked for.
-        split: Split,
+        /// What was asked for, such as `splits, so test`.
+        wanted: String,
     },
     /// A range of pairs that cannot be understood.
     #[error("{text:?}: is no range of pairs; write it like 1..1000 (both ends included), 1001.. or ..96")]
@@ -241,7 +255,7 @@ impl PairFolder {
     ///
     /// # Errors
     ///
-    /// [`PairError::FolderMissing`], [`PairError::Io`], [`PairError::SameName`], [`PairError::NoSplits`],
+    /// [`PairError::FolderMissing`], [`PairError::Io`], [`PairError::SameName`], [`PairError::NoManifest`],
     /// [`PairError::Manifest`], or [`PairError::NoPairs`] when nothing is left.
     pub fn open(source: &PairSource, selection: &PairSelection) -> Result<Self, PairError> {
         let mut opened = match source {
@@ -251,10 +265,10 @@ impl PairFolder {
                 return if opened.pairs.is_empty() { Err(no_pairs(source, selection)?) } else { Ok(opened) };
             }
             PairSource::SideBySide { folder, .. } | PairSource::TwoFolders { satellite: folder, .. }
-                if selection.split.is_some() =>
+                if selection.needs_manifest().is_some() =>
             {
-                let split = selection.split.expect("it was looked at");
-                return Err(PairError::NoSplits { folder: folder.clone(), split });
+                let wanted = selection.needs_manifest().expect("it was looked at");
+                return Err(PairError::NoManifest { folder: folder.clone(), wanted });
             }
             PairSource::SideBySide { folder, order } => Self::side_by_side(folder, *order, selection)?,
             PairSource::TwoFolders { satellite, map } => Self::two_folders(satellite, map, selection)?,
@@ -272,6 +286,8 @@ impl PairFolder {
         let chosen = |record: &&PairRecord| {
             selection.includes(&record.name)
                 && selection.split.is_none_or(|split| record.split == Some(split))
+                && selection.inside.is_none_or(|region| region.holds(record.bounds))
+                && selection.outside.is_none_or(|region| !region.touches(record.bounds))
         };
         let chosen = records.iter().filter(chosen).take(selection.limit.unwrap_or(usize::MAX));
         let pair = |record: &PairRecord| {
@@ -349,6 +365,16 @@ impl PairFolder {
     pub fn place(&self, index: usize) -> Option<Place> {
         assert!(index < self.len(), "there are {} pairs", self.len());
         self.places.get(index).copied().flatten()
+    }
+
+    /// The same pairs at other places, one per pair.
+    ///
+    /// # Panics
+    ///
+    /// When there are more or fewer places than pairs.
+    pub fn with_places(self, places: Vec<Option<Place>>) -> Self {
+        assert_eq!(places.len(), self.len(), "a place per pair");
+        Self { places, ..self }
     }
 
     /// Pictures of two folders that have no partner, selected or not; worth a warning.
@@ -442,6 +468,9 @@ fn no_pairs(source: &PairSource, selection: &PairSelection) -> Result<PairError,
     };
     if let Some(split) = selection.split {
         looked_for += &format!(" of split {split}");
+    }
+    if selection.inside.or(selection.outside).is_some() {
+        looked_for += " in the region";
     }
     looked_for += &format!(" ({})", EXTENSIONS.map(|extension| format!(".{extension}")).join(", "));
     if selection.first.is_some() || selection.last.is_some() {

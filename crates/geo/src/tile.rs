@@ -390,14 +390,29 @@ impl BoundingBox {
 
     /// Whether a point lies in the box, its edges included.
     pub fn contains(self, point: LonLat) -> bool {
-        let (longitude, latitude) = (point.longitude(), point.latitude());
-        let beside = if self.crosses_antimeridian() {
+        self.spans(point.longitude()) && (self.south..=self.north).contains(&point.latitude())
+    }
+
+    /// Whether the whole of another box lies in this one, common edges included.
+    pub fn holds(self, other: Self) -> bool {
+        let ends = self.spans(other.west) && self.spans(other.east) && other.width() <= self.width();
+        ends && self.south <= other.south && other.north <= self.north
+    }
+
+    /// Whether another box has a point in common with this one, be it on an edge.
+    pub fn touches(self, other: Self) -> bool {
+        let beside = self.spans(other.west) || other.spans(self.west);
+        beside && self.south <= other.north && other.south <= self.north
+    }
+
+    /// Whether a longitude lies between the left and the right edge, or on one.
+    fn spans(self, longitude: f64) -> bool {
+        if self.crosses_antimeridian() {
             longitude >= self.west || longitude <= self.east
         } else {
             // A point on the antimeridian is written −180 and may lie on an eastern edge of 180.
             (self.west..=self.east).contains(&longitude) || (longitude == -180.0 && self.east == 180.0)
-        };
-        beside && (self.south..=self.north).contains(&latitude)
+        }
     }
 
     /// The tiles of a zoom that the box touches with more than an edge; at least one.

@@ -14,8 +14,8 @@ use earthmapper_geo::picture::encode_picture;
 use earthmapper_geo::raster::{AffineTransform, Epsg, GeoReference, RasterOptions, RasterWriter, Validity};
 use earthmapper_geo::store::{Existing, TileFormat, TileMetadata, create_tiles};
 use earthmapper_geo::{
-    Datum, LonLat, Mask, PairError, PairFolder, PairSelection, PairSource, Picture, PictureLimits, Tile,
-    WriteOptions,
+    BoundingBox, Datum, LonLat, Mask, PairError, PairFolder, PairSelection, PairSource, Picture,
+    PictureLimits, Tile, WriteOptions,
 };
 
 const ZOOM: u8 = 16;
@@ -153,8 +153,33 @@ fn two_stores_give_their_common_tiles_unchanged_and_training_reads_them() {
     let selection = PairSelection { split: Some(Split::Test), ..PairSelection::default() };
     let test = PairFolder::open(&source, &selection).unwrap();
     assert_eq!(test.len(), report.splits[&Split::Test]);
+    // A region of four tiles: each pair lies in it, or away from it, or touches its edge.
+    let first = manifest.pairs[45].tile.unwrap();
+    let second = Tile::new(first.z(), first.x() + 1, first.y() + 1).unwrap();
+    let (west_north, east_south) = (first.bounds(), second.bounds());
+    let region =
+        BoundingBox::new(west_north.west(), east_south.south(), east_south.east(), west_north.north());
+    let region = region.unwrap();
+    let chosen = |selection: PairSelection| PairFolder::open(&source, &selection).unwrap();
+    let names = |pairs: &PairFolder| (0..pairs.len()).map(|i| pairs.name(i).to_owned()).collect::<Vec<_>>();
+    let inside = names(&chosen(PairSelection { inside: Some(region), ..Default::default() }));
+    let outside = names(&chosen(PairSelection { outside: Some(region), ..Default::default() }));
+    let is_near = |tile: Tile, reach: i64| {
+        let apart = |a: u32, b: u32| i64::from(a) - i64::from(b);
+        let (right, down) = (apart(tile.x(), first.x()), apart(tile.y(), first.y()));
+        (-reach..=1 + reach).contains(&right) && (-reach..=1 + reach).contains(&down)
+    };
+    let of = |reach: i64, wanted: bool| -> Vec<String> {
+        let records = manifest.pairs.iter().filter(|record| is_near(record.tile.unwrap(), reach) == wanted);
+        records.map(|record| record.name.clone()).collect()
+    };
+    assert!(!inside.is_empty() && inside == of(0, true), "{inside:?}");
+    assert_eq!(outside, of(1, false));
     let plain = PairSource::SideBySide { folder: output.join("pairs/00000"), order: Default::default() };
-    assert!(matches!(PairFolder::open(&plain, &selection), Err(PairError::NoSplits { .. })));
+    let in_region = PairSelection { inside: Some(region), ..Default::default() };
+    let error = PairFolder::open(&plain, &in_region).unwrap_err().to_string();
+    assert!(error.contains("knows no places, so a region cannot be chosen"), "{error}");
+    assert!(matches!(PairFolder::open(&plain, &selection), Err(PairError::NoManifest { .. })));
     assert!(PairFolder::open(&plain, &PairSelection::default()).unwrap().place(0).is_none());
     assert_eq!(check(&output, &mut on).unwrap(), []);
 

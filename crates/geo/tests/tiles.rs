@@ -728,3 +728,27 @@ fn real_pictures_survive_all_kinds() {
         check_round_trip(&pyramid, folder.path());
     }
 }
+
+#[test]
+fn boxes_hold_and_touch_each_other() {
+    let bounds = |west, south, east, north| BoundingBox::new(west, south, east, north).unwrap();
+    let city = bounds(10.0, 40.0, 12.0, 42.0);
+    let fiji = bounds(177.0, -19.0, -178.0, -16.0);
+    for (holder, other, holds, touches) in [
+        (city, city, true, true),
+        (city, bounds(10.0, 41.0, 11.0, 42.0), true, true),
+        (city, bounds(11.0, 41.0, 13.0, 41.5), false, true),
+        (city, bounds(12.0, 42.0, 13.0, 43.0), false, true),
+        (city, bounds(12.1, 40.0, 13.0, 41.0), false, false),
+        (city, bounds(11.0, 42.1, 11.5, 43.0), false, false),
+        (bounds(11.0, 41.0, 11.5, 41.5), city, false, true),
+        (fiji, bounds(178.0, -18.0, -179.0, -17.0), true, true),
+        (fiji, bounds(179.0, -18.0, -177.0, -17.0), false, true),
+        (fiji, bounds(-178.5, -18.0, 178.5, -17.0), false, true),
+        (fiji, city, false, false),
+        (BoundingBox::WORLD, fiji, true, true),
+    ] {
+        assert_eq!((holder.holds(other), holder.touches(other)), (holds, touches), "{holder:?} {other:?}");
+        assert_eq!(other.touches(holder), touches);
+    }
+}

@@ -18,8 +18,8 @@ pub enum Scores {
 }
 
 /// The keys and values of one sequence in one block: room for all of its tokens is made at the start, and more are
-/// written behind those that are there.
-#[derive(Clone, Debug)]
+/// written behind those that are there. More than there is room for are taken as well, after a move.
+#[derive(Clone, Debug, Default)]
 pub struct KeyValues {
     head_width: usize,
     heads: Vec<Head>,
@@ -73,7 +73,10 @@ impl KeyValues {
                     let start = i * width + index * head_width;
                     tokens.chunks(3 * width).map(move |token| &token[start..start + head_width])
                 };
-                let mut queries = Vec::with_capacity(tokens.len() / 3 / heads);
+                let room = tokens.len() / 3 / heads;
+                let mut queries = Vec::with_capacity(room);
+                head.keys.reserve_exact(room);
+                head.values.reserve_exact(room);
                 part(0).for_each(|query| push_scaled(query, factor, unit, &mut queries));
                 part(1).for_each(|key| push_scaled(key, 1.0, unit, &mut head.keys));
                 part(2).for_each(|value| head.values.extend_from_slice(value));

@@ -27,6 +27,6 @@ pub use activation::{entropy, gelu, gelu_tanh, silu, softmax};
 pub use attention::{KeyValues, Scores};
 pub use convolution::{Convolution, Window};
 pub use linear::Linear;
-pub use map::Map;
+pub use map::{Map, release_maps};
 pub use norm::{group_norm, layer_norm};
 pub use precision::{Precision, UnknownPrecision};

@@ -63,7 +63,16 @@ impl Drop for Map {
 const LARGE: usize = 1 << 16;
 
 /// Pieces of memory that are kept.
-const KEPT: usize = 4;
+const KEPT: usize = 2;
+
+/// Gives the memory that is kept for later maps back, if it is large: for those who will need other memory next.
+pub fn release_maps() {
+    const MUCH: usize = 1 << 24;
+    let mut kept = kept();
+    if kept.iter().map(Vec::len).sum::<usize>() > MUCH {
+        kept.clear();
+    }
+}
 
 fn kept() -> MutexGuard<'static, Vec<Vec<f32>>> {
     static KEPT: Mutex<Vec<Vec<f32>>> = Mutex::new(Vec::new());

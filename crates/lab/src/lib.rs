@@ -13,6 +13,7 @@ pub mod run;
 pub mod semantic_infusion;
 pub mod session;
 pub mod start_from_data;
+pub mod sweep;
 pub mod token_cache;
 pub mod train;
 pub mod train_tokenizer;

@@ -6,6 +6,8 @@
 //! cargo bench --workspace --bench translation                             # both models, all three ways
 //! cargo bench --workspace --bench translation -- d16 int8 --samples 1     # one of each, one sample of each part
 //! cargo bench --workspace --bench translation -- d16 f32 --serve          # one translation per line on stdin
+//! cargo bench --workspace --bench translation -- d16 --save FOLDER        # a model folder, to look at loading
+//! cargo bench --workspace --bench translation -- int8 --load FOLDER       # memory from the process's start on
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -14,6 +16,7 @@ use std::time::{Duration, Instant};
 use burn::tensor::{Device, Distribution, Tensor};
 use earthmapper::config::Forcing;
 use earthmapper::guidance::{ComplexityGuidance, Guidance};
+use earthmapper::weights::Storage;
 use earthmapper::{
     Condition, EarthMapper, EarthMapperConfig, GenerationOptions, LonLat, Modality, Place, Precision,
     TokenizerConfig, TransformerConfig, Translator,
@@ -37,11 +40,23 @@ fn main() {
         let all = !arguments.iter().any(|argument| group.contains(&argument.as_str()));
         all || arguments.iter().any(|argument| argument == name)
     };
+    let folder = |flag: &str| {
+        let at = arguments.iter().position(|argument| argument == flag)?;
+        Some(PathBuf::from(arguments.get(at + 1).expect("a folder after the flag")))
+    };
+    if let Some(folder) = folder("--load") {
+        return load(&folder, if wanted("f32", &["f32", "int8"]) { Precision::F32 } else { Precision::Int8 });
+    }
     type Make = fn(&Device) -> EarthMapper;
     let models: [(&str, Make, usize); 2] = [("mini", mini, 9), ("d16", d16, 3)];
     for (name, make, usual) in models {
         if !wanted(name, &["mini", "d16"]) {
             continue;
+        }
+        if let Some(folder) = folder("--save") {
+            return make(&Device::flex())
+                .save(&folder, Storage::F16, "Random weights.\n")
+                .expect("a new folder");
         }
         let ways = [("burn", None), ("f32", Some(Precision::F32)), ("int8", Some(Precision::Int8))];
         for (way, precision) in ways {
@@ -70,6 +85,21 @@ fn serve(model: &EarthMapper) {
             translate(model, &noise(model), 0).map(|time| time.as_secs_f64());
         println!(r#"{{"encode": {encode}, "generate": {generate}, "decode": {decode}, "whole": {whole}}}"#);
     }
+}
+
+/// Loads a folder, packs it and makes one translation; prints how long each took and the most memory so far.
+fn load(folder: &Path, precision: Precision) {
+    let memory = Memory;
+    let megabytes = || memory.peak().map_or("unknown".into(), |bytes| (bytes / 1_000_000).to_string());
+    let (start, before) = (Instant::now(), megabytes());
+    let model = EarthMapper::load(folder, &Device::flex()).expect("a model folder").pack(precision);
+    let (loaded, packed) = (start.elapsed().as_secs_f64(), megabytes());
+    let now = Memory::now().map_or("unknown".into(), |bytes| (bytes / 1_000_000).to_string());
+    let [.., whole] = translate(&model, &noise(&model), 0);
+    println!(
+        "{precision:?}: {before} MB before, loaded and packed in {loaded:.2} s with {packed} MB at most and {now} MB after"
+    );
+    println!("translated in {:.2} s with {} MB at most", whole.as_secs_f64(), megabytes());
 }
 
 /// A picture.
@@ -264,8 +294,17 @@ impl Memory {
     }
 
     fn peak(&self) -> Option<u64> {
+        Self::status("VmHWM:")
+    }
+
+    /// The resident memory.
+    fn now() -> Option<u64> {
+        Self::status("VmRSS:")
+    }
+
+    fn status(name: &str) -> Option<u64> {
         let status = std::fs::read_to_string("/proc/self/status").ok()?;
-        let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+        let line = status.lines().find(|line| line.starts_with(name))?;
         let kibibytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
         Some(kibibytes * 1024)
     }

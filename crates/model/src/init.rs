@@ -1,7 +1,7 @@
 //! Weight initialisation from one seeded generator on the host, so that a seed gives the same model on every
 //! device and from any thread (Burn's own `Device::seed` is reproducible from one thread only).
 
-use burn::module::Param;
+use burn::module::{Param, ParamId};
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{GroupNorm, GroupNormConfig, Linear, LinearConfig, PaddingConfig2d};
 use burn::tensor::{Device, Tensor, TensorData};
@@ -10,7 +10,7 @@ use rand_chacha::ChaCha8Rng;
 
 /// Source of initial weights.
 pub struct Init<'a> {
-    /// None gives zeros.
+    /// None gives zeros, which take no memory until somebody looks at them.
     random: Option<ChaCha8Rng>,
     device: &'a Device,
 }
@@ -22,7 +22,7 @@ impl<'a> Init<'a> {
     }
 
     /// Zeros everywhere, for modules whose weights are read from a file: drawing numbers for them would take longer than
-    /// the reading.
+    /// the reading, and they would lie in memory beside the file's.
     pub fn zeros(device: &'a Device) -> Self {
         Self { random: None, device }
     }
@@ -35,15 +35,20 @@ impl<'a> Init<'a> {
     /// Normal values with the given standard deviation, cut off at two deviations.
     pub fn normal<const D: usize>(&mut self, shape: [usize; D], deviation: f32) -> Param<Tensor<D>> {
         let count = shape.iter().product();
-        let values = match &mut self.random {
-            Some(random) => (0..count).map(|_| deviation * truncated_normal(random)).collect(),
-            None => vec![0.0; count],
-        };
-        self.param(values, shape)
+        match &mut self.random {
+            Some(random) => {
+                let values = (0..count).map(|_| deviation * truncated_normal(random)).collect();
+                self.param(values, shape)
+            }
+            None => self.zero(shape),
+        }
     }
 
     /// A constant.
     pub fn constant<const D: usize>(&mut self, shape: [usize; D], value: f32) -> Param<Tensor<D>> {
+        if self.random.is_none() {
+            return self.zero(shape);
+        }
         let count = shape.iter().product();
         self.param(vec![value; count], shape)
     }
@@ -105,11 +110,21 @@ impl<'a> Init<'a> {
 
     fn uniform<const D: usize>(&mut self, shape: [usize; D], bound: f32) -> Param<Tensor<D>> {
         let count = shape.iter().product();
-        let values = match &mut self.random {
-            Some(random) => (0..count).map(|_| random.random_range(-bound..=bound)).collect(),
-            None => vec![0.0; count],
+        match &mut self.random {
+            Some(random) => {
+                let values = (0..count).map(|_| random.random_range(-bound..=bound)).collect();
+                self.param(values, shape)
+            }
+            None => self.zero(shape),
+        }
+    }
+
+    fn zero<const D: usize>(&self, shape: [usize; D]) -> Param<Tensor<D>> {
+        let zeros = move |device: &Device, grad: bool| {
+            let zeros = Tensor::zeros(shape, device);
+            if grad { zeros.require_grad() } else { zeros }
         };
-        self.param(values, shape)
+        Param::uninitialized(ParamId::new(), zeros, self.device.clone(), true, shape.into())
     }
 
     fn param<const D: usize>(&self, values: Vec<f32>, shape: [usize; D]) -> Param<Tensor<D>> {

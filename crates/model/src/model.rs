@@ -14,7 +14,7 @@ use crate::packed::{Packed, Precision};
 use crate::tokenizer::{Encoding, MultiScaleTokenizer, TokenPyramid};
 use crate::transformer::JointTransformer;
 use crate::translator::GenerationOptions;
-use crate::weights::{self, HostTensors, Missing, Storage, WeightsError};
+use crate::weights::{self, Missing, Storage, WeightsError, WeightsFile};
 
 /// Version of the folder format that this program writes and reads.
 pub const FORMAT: u32 = 1;
@@ -194,6 +194,8 @@ impl EarthMapper {
 
     /// Reads a model folder. Every file is checked against `SHA256SUMS` when the folder has one.
     ///
+    /// Weights are read from the files when they are first used: [`pack`](Self::pack) them at once, or keep the folder.
+    ///
     /// # Errors
     /// One that names the file and the cure when a file is missing, damaged, foreign or does not fit.
     pub fn load(folder: &Path, device: &Device) -> Result<Self, ModelError> {
@@ -215,9 +217,9 @@ impl EarthMapper {
         };
         let (tokenizer_config, tokenizer) = load_tokenizer(&folder.join("tokenizer"), device)?;
         let path = folder.join("model.safetensors");
-        let tensors = read_weights(&path)?;
+        let file = open_weights(&path)?;
         let fresh = JointTransformer::new(&config.transformer, &tokenizer_config, &mut Init::zeros(device));
-        let transformer = weights::apply(fresh, tensors, Missing::Refuse)
+        let transformer = weights::apply_file(fresh, file, Missing::Refuse)
             .map_err(|source| ModelError::Weights { path, source })?;
         Ok(Self { config, tokenizer_config, generation, tokenizer, transformer, packed: None })
     }
@@ -269,9 +271,9 @@ pub fn load_tokenizer(
     let config: TokenizerConfig = read_json(&config_path)?;
     config.check().map_err(|source| ModelError::Config { path: config_path, source })?;
     let path = folder.join("model.safetensors");
-    let tensors = read_weights(&path)?;
+    let file = open_weights(&path)?;
     let fresh = MultiScaleTokenizer::new(&config, &mut Init::zeros(device));
-    let tokenizer = weights::apply(fresh, tensors, Missing::Refuse)
+    let tokenizer = weights::apply_file(fresh, file, Missing::Refuse)
         .map_err(|source| ModelError::Weights { path, source })?;
     Ok((config, tokenizer))
 }
@@ -336,8 +338,11 @@ fn verify_checksums(folder: &Path) -> Result<(), ModelError> {
         if !path.exists() {
             return Err(ModelError::MissingFile(path));
         }
-        let bytes = std::fs::read(&path).map_err(|source| ModelError::Io { path: path.clone(), source })?;
-        if hex(&Sha256::digest(&bytes)) != sum {
+        let mut hash = Sha256::new();
+        std::fs::File::open(&path)
+            .and_then(|mut file| std::io::copy(&mut file, &mut hash))
+            .map_err(|source| ModelError::Io { path: path.clone(), source })?;
+        if hex(&hash.finalize()) != sum {
             return Err(ModelError::Checksum { path });
         }
     }
@@ -353,11 +358,11 @@ fn read_json<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<T, ModelError>
     serde_json::from_str(&text).map_err(|source| ModelError::Parse { path: path.into(), source })
 }
 
-fn read_weights(path: &Path) -> Result<HostTensors, ModelError> {
+fn open_weights(path: &Path) -> Result<WeightsFile, ModelError> {
     if !path.exists() {
         return Err(ModelError::MissingFile(path.into()));
     }
-    weights::read(path).map_err(ModelError::Unreadable)
+    WeightsFile::open(path).map_err(ModelError::Unreadable)
 }
 
 fn pretty<T: Serialize>(value: &T) -> Vec<u8> {

@@ -76,6 +76,8 @@ impl<'a> Streams<'a> {
                     visible.extend(vec![&plan.targets[..]; plan.places.len()]);
                 }
                 let guide = transformer.guide(&plan.guides);
+                // The keys and values take the place of the encoder's large maps.
+                earthmapper_kernels::release_maps();
                 let sequences = transformer.begin(&visible, &conditions);
                 Kind::Packed(Packed { transformer, guide, sequences, normed: Vec::new() })
             }

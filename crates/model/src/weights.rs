@@ -1,14 +1,17 @@
 //! Weights by name: from modules to files and back, with every name and shape checked.
 
+mod file;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
-use burn::tensor::{Tensor, TensorData};
-use half::slice::HalfFloatSliceExt;
+use burn::tensor::{Device, Tensor, TensorData};
 use half::{bf16, f16};
+use safetensors::Dtype;
 use safetensors::tensor::TensorView;
-use safetensors::{Dtype, SafeTensors};
+
+pub use file::WeightsFile;
 
 /// A tensor on the host, row-major.
 #[derive(Clone, Debug, PartialEq)]
@@ -96,14 +99,53 @@ pub enum Missing {
 /// # Errors
 /// When a name is unknown to the module, a shape differs or (with [`Missing::Refuse`]) a parameter has no tensor; the
 /// message lists the first few.
-pub fn apply<M: Module>(module: M, tensors: HostTensors, missing: Missing) -> Result<M, WeightsError> {
-    struct Applier {
+pub fn apply<M: Module>(module: M, mut tensors: HostTensors, missing: Missing) -> Result<M, WeightsError> {
+    let shapes = tensors.iter().map(|(name, tensor)| (name.clone(), tensor.shape.clone())).collect();
+    let fill = |name: &str| {
+        let values = tensors.remove(name).expect("its shape was there").values;
+        Fill::Now(values)
+    };
+    applied(module, shapes, fill, missing)
+}
+
+/// Makes a module's parameters read themselves from a file when they are first looked at, so that a layer that is
+/// packed and let go before the next one is looked at is the only one in memory.
+///
+/// # Errors
+/// As [`apply`].
+///
+/// # Panics
+/// Not here, but when a parameter is looked at and the file cannot be read any more.
+pub fn apply_file<M: Module>(module: M, file: WeightsFile, missing: Missing) -> Result<M, WeightsError> {
+    let file = std::sync::Arc::new(file);
+    let fill = |name: &str| {
+        let (file, name) = (file.clone(), name.to_string());
+        Fill::Later(Box::new(move || file.tensor(&name).unwrap_or_else(|error| panic!("{error}")).values))
+    };
+    applied(module, file.shapes().collect(), fill, missing)
+}
+
+/// A parameter's values, or how to get them.
+enum Fill {
+    Now(Vec<f32>),
+    Later(Box<dyn FnOnce() -> Vec<f32> + Send + Sync>),
+}
+
+fn applied<M: Module>(
+    module: M,
+    shapes: BTreeMap<String, Vec<usize>>,
+    fill: impl FnMut(&str) -> Fill,
+    missing: Missing,
+) -> Result<M, WeightsError> {
+    struct Applier<F> {
         path: Vec<String>,
-        tensors: HostTensors,
+        /// Of the tensors that have not been put anywhere.
+        shapes: BTreeMap<String, Vec<usize>>,
+        fill: F,
         missing: Missing,
         problems: Vec<String>,
     }
-    impl ModuleMapper for Applier {
+    impl<F: FnMut(&str) -> Fill> ModuleMapper for Applier<F> {
         fn enter_module(&mut self, name: &str, _container: &str) {
             self.path.push(name.into());
         }
@@ -112,28 +154,38 @@ pub fn apply<M: Module>(module: M, tensors: HostTensors, missing: Missing) -> Re
         }
         fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
             let name = self.path.join(".");
-            let Some(tensor) = self.tensors.remove(&name) else {
+            let Some(shape) = self.shapes.remove(&name) else {
                 if self.missing == Missing::Refuse {
                     self.problems.push(format!("{name} is missing"));
                 }
                 return param;
             };
-            let expected = param.val().dims();
-            if tensor.shape != expected {
-                self.problems.push(format!("{name} is {:?}, not {expected:?}", tensor.shape));
+            let expected: [usize; D] = param.lazy_shape().dims();
+            if shape != expected {
+                self.problems.push(format!("{name} is {shape:?}, not {expected:?}"));
                 return param;
             }
-            param.map(|old| {
-                let new = Tensor::from_data(TensorData::new(tensor.values, expected), &old.device());
-                // Asking for gradients is an error on a device that keeps none.
-                if old.is_require_grad() { new.require_grad() } else { new }
-            })
+            match (self.fill)(&name) {
+                Fill::Now(values) => param.map(|old| {
+                    let new = Tensor::from_data(TensorData::new(values, expected), &old.device());
+                    // Asking for gradients is an error on a device that keeps none.
+                    if old.is_require_grad() { new.require_grad() } else { new }
+                }),
+                Fill::Later(read) => {
+                    let init = move |device: &Device, grad: bool| {
+                        let new = Tensor::from_data(TensorData::new(read(), expected), device);
+                        if grad { new.require_grad() } else { new }
+                    };
+                    // Where gradients are kept they are wanted, as with Init's parameters.
+                    Param::uninitialized(param.id, init, param.lazy_device(), true, expected.into())
+                }
+            }
         }
     }
-    let mut applier = Applier { path: Vec::new(), tensors, missing, problems: Vec::new() };
+    let mut applier = Applier { path: Vec::new(), shapes, fill, missing, problems: Vec::new() };
     let module = module.map(&mut applier);
     let mut problems = applier.problems;
-    problems.extend(applier.tensors.keys().map(|name| format!("{name} is not part of the model")));
+    problems.extend(applier.shapes.keys().map(|name| format!("{name} is not part of the model")));
     if problems.is_empty() {
         return Ok(module);
     }
@@ -159,22 +211,13 @@ pub fn to_bytes(tensors: &HostTensors, storage: Storage) -> Vec<u8> {
     safetensors::serialize(views, None).expect("sizes are known")
 }
 
-/// Reads a safetensors file of 16- or 32-bit floats.
+/// Reads all tensors of a safetensors file of 16- or 32-bit floats.
 ///
 /// # Errors
 /// When the file cannot be read, is cut off, or holds other types.
 pub fn read(path: &Path) -> Result<HostTensors, WeightsError> {
-    let bytes = std::fs::read(path).map_err(|source| WeightsError::Io { path: path.into(), source })?;
-    let format = |problem: String| WeightsError::Format { path: path.into(), problem };
-    let file = SafeTensors::deserialize(&bytes).map_err(|error| format(error.to_string()))?;
-    file.iter()
-        .map(|(name, view)| {
-            let values = decode(view.data(), view.dtype()).ok_or_else(|| {
-                format(format!("{name} holds {:?}, not 16- or 32-bit floats", view.dtype()))
-            })?;
-            Ok((name.to_string(), HostTensor { shape: view.shape().to_vec(), values }))
-        })
-        .collect()
+    let file = WeightsFile::open(path)?;
+    file.shapes().map(|(name, _)| Ok((name.clone(), file.tensor(&name)?))).collect()
 }
 
 fn encode(values: &[f32], storage: Storage) -> Vec<u8> {
@@ -182,22 +225,6 @@ fn encode(values: &[f32], storage: Storage) -> Vec<u8> {
         Storage::F32 => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
         Storage::F16 => values.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect(),
         Storage::Bf16 => values.iter().flat_map(|v| bf16::from_f32(*v).to_le_bytes()).collect(),
-    }
-}
-
-fn decode(bytes: &[u8], dtype: Dtype) -> Option<Vec<f32>> {
-    let pairs = || bytes.as_chunks::<2>().0.iter();
-    match dtype {
-        Dtype::F32 => Some(bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect()),
-        Dtype::F16 => {
-            // Slices are converted with the processor's instruction where it has one.
-            let halves: Vec<f16> = pairs().map(|b| f16::from_le_bytes(*b)).collect();
-            let mut values = vec![0.0; halves.len()];
-            halves.convert_to_f32_slice(&mut values);
-            Some(values)
-        }
-        Dtype::BF16 => Some(pairs().map(|b| bf16::from_le_bytes(*b).to_f32()).collect()),
-        _ => None,
     }
 }
 
@@ -230,6 +257,23 @@ mod tests {
         let bytes = std::fs::read(&path).unwrap();
         std::fs::write(&path, &bytes[..bytes.len() - 3]).unwrap();
         assert!(matches!(read(&path), Err(WeightsError::Format { .. })));
+        for damage in [&bytes[..5], &[], &[255; 64]] {
+            std::fs::write(&path, damage).unwrap();
+            assert!(matches!(read(&path), Err(WeightsError::Format { .. })), "{} bytes", damage.len());
+        }
+    }
+
+    #[test]
+    fn parameters_of_a_file_are_read_when_they_are_looked_at() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("w.safetensors");
+        let tensors = collect(&linear(1));
+        std::fs::write(&path, to_bytes(&tensors, Storage::F32)).unwrap();
+        let file = WeightsFile::open(&path).unwrap();
+        let lazy = apply_file(linear(2), file, Missing::Refuse).unwrap();
+        // A name that is taken away does not matter: the file is open.
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(collect(&lazy), tensors);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! `evaluate`: measure a model on pairs, or pictures made elsewhere, or search a model's options of generation.
+//! `evaluate`: measure a model on pairs, or pictures made elsewhere.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,11 +10,10 @@ use earthmapper_geo::dataset::{MANIFEST, Split};
 use earthmapper_geo::files::{atomic_write, check_output};
 use earthmapper_geo::pairs::{PairFolder, PairOrder, PairSelection, PairSource};
 use earthmapper_lab::evaluate::card::{CardFacts, describe_data, model_card};
-use earthmapper_lab::evaluate::grid::{Grid, search};
 use earthmapper_lab::evaluate::networks::{InceptionMetrics, LpipsMetric};
 use earthmapper_lab::evaluate::report::{FILES, sheets::file_names};
 use earthmapper_lab::evaluate::{
-    Directions, EvaluateError, EvaluateOptions, Evaluated, evaluate, evaluate_given, weights_digest,
+    Directions, EvaluateOptions, Evaluated, evaluate, evaluate_given, weights_digest,
 };
 use earthmapper_lab::metrics::Palette;
 use earthmapper_lab::nets::{Inception, Lpips};
@@ -45,7 +44,7 @@ pub struct Args {
     limit: Option<usize>,
     /// Pairs that were learned from, laid out like --data: enables the nearest training pair, and takes the colour of the blank
     /// map from them.
-    #[arg(long, value_name = "DIR", conflicts_with = "grid", env = "EARTHMAPPER_TRAINING")]
+    #[arg(long, value_name = "DIR", env = "EARTHMAPPER_TRAINING")]
     training: Option<PathBuf>,
     /// Which training pairs by number, such as 1..1000; of a dataset, those of its split train.
     #[arg(long, value_name = "RANGE", requires = "training", env = "EARTHMAPPER_TRAINING_PAIRS")]
@@ -60,11 +59,17 @@ pub struct Args {
     /// Replace tables and reports that are there; predictions are taken up as they are.
     #[arg(long, value_parser = BoolishValueParser::new(), env = "EARTHMAPPER_OVERWRITE")]
     overwrite: bool,
-    /// Measure one direction only; with --predictions, what they are; with --grid, what its combinations make [default: map].
+    /// Measure one direction only; with --predictions, what they are.
     #[arg(long, value_name = "map|satellite", env = "EARTHMAPPER_TO")]
     to: Option<Modality>,
     /// Measure the pictures in this folder, called like the pairs, instead of a model.
-    #[arg(long, value_name = "DIR", requires = "to", conflicts_with_all = ["grid", "from_run"], env = "EARTHMAPPER_PREDICTIONS")]
+    #[arg(
+        long,
+        value_name = "DIR",
+        requires = "to",
+        conflicts_with = "from_run",
+        env = "EARTHMAPPER_PREDICTIONS"
+    )]
     predictions: Option<PathBuf>,
     /// Weights of Inception-v3 under pytorch-fid's names (.pth or .safetensors), for FID, KID, precision and recall.
     #[arg(long, value_name = "FILE", env = "EARTHMAPPER_INCEPTION")]
@@ -76,14 +81,11 @@ pub struct Args {
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=4096), env = "EARTHMAPPER_BATCH_SIZE")]
     batch_size: u32,
     /// Also write a model card, README.md, with what this run folder says about the training.
-    #[arg(long, value_name = "DIR", conflicts_with = "grid", env = "EARTHMAPPER_FROM_RUN")]
+    #[arg(long, value_name = "DIR", env = "EARTHMAPPER_FROM_RUN")]
     from_run: Option<PathBuf>,
     /// Markdown about the training pictures and their licence for the model card.
     #[arg(long, value_name = "FILE", requires = "from_run", env = "EARTHMAPPER_DATA_TEXT")]
     data_text: Option<PathBuf>,
-    /// Instead, try every combination of the options in this TOML file; writes grid.json and grid.md.
-    #[arg(long, value_name = "FILE", env = "EARTHMAPPER_GRID")]
-    grid: Option<PathBuf>,
     #[command(flatten)]
     place: PlaceArgs,
     /// Acts on both directions.
@@ -99,11 +101,7 @@ const CARD: &str = "README.md";
 /// Folder of a model's predictions in the output folder.
 const PREDICTIONS: &str = "predictions";
 
-/// Files of a search.
-const GRID_FILES: [&str; 2] = ["grid.json", "grid.md"];
-
 pub fn run(args: Args, output: &Output) -> Result<()> {
-    let grid: Option<Grid> = args.grid.as_deref().map(read_grid).transpose()?;
     let data_text = args.data_text.as_deref().map(read).transpose()?;
     let selection = PairSelection { limit: args.limit, split: args.split, ..args.pairs.unwrap_or_default() };
     let pairs = PairFolder::open(&source(&args, &args.data, args.maps.as_ref()), &selection)?;
@@ -137,10 +135,6 @@ pub fn run(args: Args, output: &Output) -> Result<()> {
     let facts_of = |folder| CardFacts::of_run(folder, data_text).map_err(|error| BadInput(error.to_string()));
     let facts = args.from_run.as_deref().map(facts_of).transpose()?;
     set_options(&mut options, &args, &model)?;
-    if let Some(grid) = grid {
-        prepare(&args, &GRID_FILES.map(String::from))?;
-        return run_grid(&args, &model, &pairs, &grid, &options, output);
-    }
     let mut files = report_files(&options.directions.targets());
     files.extend(facts.iter().map(|_| CARD.into()));
     prepare(&args, &files)?;
@@ -232,28 +226,6 @@ fn run_given(
     report(&evaluated, args, output)
 }
 
-fn run_grid(
-    args: &Args,
-    model: &EarthMapper,
-    pairs: &PairFolder,
-    grid: &Grid,
-    options: &EvaluateOptions,
-    output: &Output,
-) -> Result<()> {
-    let target = args.to.unwrap_or(Modality::Map);
-    let report = search(model, pairs, target, grid, options, output.progress(), &interrupt()?)?;
-    let json = serde_json::to_string_pretty(&report)? + "\n";
-    atomic_write(&args.out.join(GRID_FILES[0]), json.as_bytes(), args.overwrite)?;
-    atomic_write(&args.out.join(GRID_FILES[1]), report.table().as_bytes(), args.overwrite)?;
-    output.result(report.table().trim_end(), serde_json::from_str(&json)?)?;
-    match report.is_complete() {
-        true => Ok(()),
-        false => {
-            Err(EvaluateError::SearchInterrupted { done: report.rows.len(), of: report.combinations }.into())
-        }
-    }
-}
-
 fn read(path: &Path) -> Result<String> {
     std::fs::read_to_string(path).map_err(|error| BadInput(format!("{}: {error}", path.display())).into())
 }
@@ -261,13 +233,4 @@ fn read(path: &Path) -> Result<String> {
 fn read_palette(path: &Path) -> Result<Palette> {
     let palette = serde_json::from_str(&read(path)?);
     palette.map_err(|error| BadInput(format!("{}: {error}", path.display())).into())
-}
-
-fn read_grid(path: &Path) -> Result<Grid> {
-    let grid: Grid = toml::from_str(&read(path)?).map_err(|error| {
-        let text = error.message().trim().replace('\n', " ");
-        BadInput(format!("{}: {text}", path.display()))
-    })?;
-    grid.check().map_err(|problem| BadInput(format!("{}: {problem}", path.display())))?;
-    Ok(grid)
 }

@@ -11,6 +11,7 @@ pub mod model;
 pub mod outpaint;
 pub mod render;
 pub mod serve;
+pub mod sweep;
 pub mod tile;
 pub mod train;
 pub mod translate;

@@ -1,6 +1,5 @@
 //! A model on the bench: reading, encoding and translating batches of pairs.
 
-use std::ops::Range;
 use std::time::Instant;
 
 use earthmapper::pictures::{from_tensor, to_tensor};
@@ -101,37 +100,6 @@ impl<'a> Bench<'a> {
         let pictures = from_tensor(self.model.decode_features(reconstruction));
         let uncertainty = uncertainty.iter().map(|tokens| grey(tokens)).collect();
         Ok(Made { pictures, uncertainty, seconds: began.elapsed().as_secs_f64() })
-    }
-}
-
-/// Some pairs, read and encoded once for many translations.
-pub(super) struct Batch {
-    pub indices: Range<usize>,
-    pub names: Vec<String>,
-    pub places: Vec<Option<Place>>,
-    pub photographs: Vec<Picture>,
-    pub maps: Vec<Picture>,
-    pub encoded_photographs: Encoding,
-    pub encoded_maps: Encoding,
-}
-
-impl Batch {
-    pub fn read(bench: &Bench, pairs: &PairFolder, indices: Range<usize>) -> Result<Self, EvaluateError> {
-        let (mut photographs, mut maps) = (Vec::new(), Vec::new());
-        let (mut names, mut places) = (Vec::new(), Vec::new());
-        for index in indices.clone() {
-            let (pair, zoom) = square(pairs, index, bench.side)?;
-            photographs.push(pair.satellite);
-            maps.push(pair.map);
-            names.push(pair.name);
-            places.push(bench.place(pairs, index, zoom));
-        }
-        let (encoded_photographs, encoded_maps) = (bench.encode(&photographs), bench.encode(&maps));
-        Ok(Self { indices, names, places, photographs, maps, encoded_photographs, encoded_maps })
-    }
-
-    pub fn seeds(&self, bench: &Bench, target: Modality) -> Vec<u64> {
-        self.names.iter().map(|name| bench.seed(Purpose::Made(target), name)).collect()
     }
 }
 

@@ -71,19 +71,11 @@ pub enum EvaluateError {
         /// Whether what was done is on the disk.
         kept: bool,
     },
-    /// A search was asked to stop; what it has done counts.
-    #[error("interrupted after {done} of {of} combinations; those are written")]
-    SearchInterrupted {
-        /// Combinations done.
-        done: usize,
-        /// Combinations wanted.
-        of: usize,
-    },
 }
 
 impl EvaluateError {
     /// Whether somebody asked for it, rather than something going wrong.
     pub fn is_interruption(&self) -> bool {
-        matches!(self, Self::Interrupted { .. } | Self::SearchInterrupted { .. })
+        matches!(self, Self::Interrupted { .. })
     }
 }

@@ -80,6 +80,11 @@ pub enum Subject {
         /// The place that it was told for every picture, if any.
         place: Option<Place>,
     },
+    /// A tokenizer by itself: its reconstructions.
+    Tokenizer {
+        /// Its name.
+        name: String,
+    },
     /// Pictures made elsewhere.
     Predictions {
         /// Name of their folder.
@@ -88,18 +93,18 @@ pub enum Subject {
 }
 
 impl Subject {
-    /// Name of the model or of the folder.
+    /// Name of the model, the tokenizer or the folder.
     pub fn name(&self) -> &str {
         match self {
-            Self::Model { name, .. } | Self::Predictions { name } => name,
+            Self::Model { name, .. } | Self::Tokenizer { name } | Self::Predictions { name } => name,
         }
     }
 
-    /// Options of generation and seed; the defaults for pictures made elsewhere, which say nothing about them.
+    /// Options of generation and seed; the defaults for what was not generated here.
     pub fn settings(&self) -> (GenerationDefaults, u64) {
         match self {
             Self::Model { generation, seed, .. } => (generation.clone(), *seed),
-            Self::Predictions { .. } => Default::default(),
+            Self::Tokenizer { .. } | Self::Predictions { .. } => Default::default(),
         }
     }
 }

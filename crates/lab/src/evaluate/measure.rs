@@ -5,6 +5,7 @@ use earthmapper_geo::lonlat::LonLat;
 use earthmapper_geo::pairs::{Pair, PairFolder};
 use earthmapper_geo::picture::Picture;
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use super::baselines::Training;
 use super::bench::{of_modality, square};
@@ -50,7 +51,7 @@ pub(super) struct Setting<'a> {
 }
 
 /// What one picture scores.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct PictureScores {
     /// The same metrics in the same order for every picture of a candidate.
     pub scores: Vec<Score>,
@@ -66,7 +67,7 @@ impl PictureScores {
 }
 
 /// The scores of pictures of one kind.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct MeasuredSection {
     /// What was made.
     pub target: Modality,
@@ -82,7 +83,7 @@ impl MeasuredSection {
 }
 
 /// The scores of every picture.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Measured {
     /// Names of the pairs.
     pub names: Vec<String>,
@@ -227,7 +228,7 @@ fn boundaries(palette: &Palette, made: &ClassMap, truth: &ClassMap) -> Result<Ve
 
 /// The sum of absolute differences between neighbours. Its ratio to that of the truth tells a blurred picture, which pixel
 /// scores like, from a sharp one: below 1 is smoother, above 1 is rougher.
-pub(super) fn edge_content(picture: &Picture) -> f64 {
+fn edge_content(picture: &Picture) -> f64 {
     let row = 3 * picture.width() as usize;
     let samples = picture.rgb();
     let differences = |earlier: &[u8], later: &[u8]| -> u64 {

@@ -4,14 +4,13 @@
 //! |---|---|
 //! | `mod` | [`evaluate`], [`evaluate_given`]: the three stages, one after another |
 //! | `predict`, `bench`, `predictions` | stage one: every picture that is measured is made, in any order, and kept |
-//! | [`given`] | instead of stage one: pictures made elsewhere |
+//! | [`given`], `reconstruct` | instead of stage one: pictures made elsewhere; a tokenizer by itself |
 //! | [`measure`](mod@measure), [`baselines`] | stage two: scores of each picture, of the model's and of what it must beat |
 //! | [`sockets`] | metrics of whole sets and of networks |
 //! | [`networks`] | [`networks::InceptionMetrics`] (FID, KID, precision, recall) and [`networks::LpipsMetric`] |
 //! | [`score`] | from sums of pictures to numbers of sets, with bootstrap intervals |
 //! | [`evaluation`] | the numbers, as JSON |
 //! | [`report`] | stage three: tables, contact sheets, plots, one page of HTML |
-//! | [`grid`] | [`grid::search`]: many generation options on a few pairs, to choose a model's defaults |
 //! | [`card`] | [`card::model_card`]: the README of a model folder, out of the numbers and the run that trained it |
 //!
 //! Satellite → map: pixel scores, class overlap and roads against the true map. Map → satellite: the same map fits many
@@ -24,11 +23,11 @@ pub mod card;
 mod error;
 pub mod evaluation;
 pub mod given;
-pub mod grid;
 pub mod measure;
 pub mod networks;
 mod predict;
 mod predictions;
+mod reconstruct;
 pub mod report;
 pub mod score;
 pub mod sockets;
@@ -46,6 +45,7 @@ use earthmapper_geo::provenance::Provenance;
 pub use baselines::{BlankColours, Training};
 pub use error::EvaluateError;
 pub use evaluation::{Candidate, Evaluation, NotComputed, Section, Subject};
+pub use reconstruct::evaluate_tokenizer;
 pub use report::Evaluated;
 
 use crate::metrics::{Confusion, Palette};

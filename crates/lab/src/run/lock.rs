@@ -11,7 +11,7 @@ pub(super) const FILE_NAME: &str = "run.lock";
 
 /// Holds a run folder until dropped, or until the process ends in whatever way.
 #[derive(Debug)]
-pub(super) struct RunLock {
+pub(crate) struct RunLock {
     file: File,
 }
 
@@ -21,7 +21,7 @@ impl RunLock {
     /// The operating system drops the lock of a process that dies, so a stale one needs no guessing; a
     /// process number alone would mislead where numbers are reused (every container has a process 1). Where
     /// the file system knows no locks, the number inside is all there is, and `/proc` tells whether it lives.
-    pub(super) fn acquire(folder: &Path) -> Result<Self, RunError> {
+    pub(crate) fn acquire(folder: &Path) -> Result<Self, RunError> {
         let path = folder.join(FILE_NAME);
         let failed = RunError::io(&path);
         let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);

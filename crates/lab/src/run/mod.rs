@@ -39,7 +39,7 @@ pub use environment::Environment;
 pub use error::RunError;
 
 use checkpoints::{Checkpoints, remove};
-use lock::RunLock;
+pub(crate) use lock::RunLock;
 use metrics_log::MetricsLog;
 use tensorboard::EventWriter;
 

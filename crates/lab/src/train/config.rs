@@ -8,7 +8,7 @@ use earthmapper::{Modality, Place, TransformerConfig};
 use earthmapper_geo::pairs::{PairSelection, PairSource};
 use serde::{Deserialize, Serialize};
 
-use crate::data::AugmentConfig;
+use crate::data::{AugmentConfig, Places};
 use crate::optimiser::OptimiserConfig;
 use crate::semantic_infusion::SemanticInfusionConfig;
 use crate::session::TrainError;
@@ -111,6 +111,9 @@ pub struct TransformerTraining {
     /// One place for all pairs, when the data set has one but does not say so picture by picture.
     #[serde(default)]
     pub place: Option<Place>,
+    /// What is told of the places of the training pairs; `hidden` and `shuffled` are for finding out what places are worth.
+    #[serde(default)]
+    pub places: Places,
     /// Facts for the model folder.
     #[serde(default)]
     pub trained_on: TrainedOn,

@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 
 pub use config::{Precision, TransformerTraining};
 
-use crate::data::{contact_sheet, epoch_order};
+use crate::data::{Places, contact_sheet, epoch_order};
 use crate::export::open_tokenizer;
 use crate::nets::dinov2::DinoV2;
 use crate::optimiser::{Average, Optimiser, load_module, save_module};
@@ -82,6 +82,12 @@ pub fn train(config: &TransformerTraining, session: &Session) -> Result<Outcome,
     let training = PairFolder::open(&config.data, &config.training)?;
     let validation = PairFolder::open(&config.data, &config.validation)?;
     warn_about_overlap(&training, &validation);
+    let training = config.places.told(training, config.seed);
+    // Where the training's places are shuffled, the validation's are not: it asks what was learned about the real ones.
+    let validation = match config.places {
+        Places::Hidden => Places::Hidden.told(validation, config.seed),
+        Places::Own | Places::Shuffled => validation,
+    };
     let (tokenizer_config, tokenizer) = open_tokenizer(&config.tokenizer, &session.device)?;
     if config.augment.picture_side as usize != tokenizer_config.picture_side {
         let problem = format!(
@@ -111,9 +117,7 @@ pub fn train(config: &TransformerTraining, session: &Session) -> Result<Outcome,
         Teacher { config, tokenizer: &tokenizer, tokenizer_config: &tokenizer_config, dinov2, device };
     tracing::info!("{}", teacher.says());
     let cache = run.folder().join("tokens");
-    let open = |pairs| {
-        TokenCache::new(&cache, pairs, &tokenizer, &tokenizer_config, &session.device, config.skip_limit)
-    };
+    let open = |pairs| TokenCache::new(&cache, pairs, &tokenizer, &tokenizer_config, config.skip_limit);
     let (mut training, mut validation) = (open(training), open(validation));
 
     let mut optimiser = Optimiser::new(&config.optimiser, &learner);
@@ -285,11 +289,13 @@ pub fn assemble(
     tokenizer: MultiScaleTokenizer,
     transformer: JointTransformer,
 ) -> EarthMapper {
+    let mut trained_on = config.trained_on.clone();
+    trained_on.places_known &= config.places != Places::Hidden;
     let config = EarthMapperConfig {
         format: FORMAT,
         name: config.name.clone(),
         transformer: config.transformer.clone(),
-        trained_on: config.trained_on.clone(),
+        trained_on,
     };
     EarthMapper::from_parts(config, tokenizer_config, tokenizer, transformer)
 }

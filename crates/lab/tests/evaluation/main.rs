@@ -1,7 +1,7 @@
 //! What an evaluation promises, on drawn pairs of 16 pixels and a model that has learned nothing but its codebook.
 
 mod baselines;
-mod grid_and_card;
+mod model_card;
 mod numbers;
 mod predictions;
 mod sockets;

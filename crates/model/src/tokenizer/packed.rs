@@ -33,8 +33,8 @@ impl PackedResidual {
     }
 
     pub(crate) fn apply(&self, x: &Map) -> Map {
-        let h = self.conv1.apply(&self.norm1.apply_silu(x), None);
-        let h = self.norm2.apply_silu(&h);
+        // Each map goes as soon as the next one is there.
+        let h = self.norm2.apply_silu(&self.conv1.apply(&self.norm1.apply_silu(x), None));
         match &self.shortcut {
             Some(shortcut) => self.conv2.apply(&h, Some(&shortcut.apply(x, None))),
             None => self.conv2.apply(&h, Some(x)),
@@ -221,6 +221,11 @@ pub struct PackedTokenizer {
 }
 
 impl PackedTokenizer {
+    /// Packs a tokenizer whose weights lie in ordinary memory; it is left as it is.
+    pub fn new(tokenizer: &MultiScaleTokenizer, picture_side: usize) -> Self {
+        Self::take(&mut tokenizer.clone(), picture_side)
+    }
+
     /// Packs the weights of a tokenizer for pictures of about the given side. Its levels are taken out of it.
     pub(crate) fn take(tokenizer: &mut MultiScaleTokenizer, picture_side: usize) -> Self {
         let side = tokenizer.scales().finest();

@@ -180,7 +180,9 @@ impl PackedTransformer {
             .collect();
         let head = self.head_modulation.apply(&active);
         let sequence = |(i, (visible, condition)): (usize, (&&[usize], &[f32]))| {
-            let room = self.scales.total() * visible.len();
+            // Nobody looks back at the last scale.
+            let last = self.scales.len() - 1;
+            let room = (self.scales.total() - self.scales.tokens(last)) * visible.len();
             let block = |vectors: &Vec<f32>| {
                 let cache = KeyValues::new(self.heads, self.width / self.heads, room);
                 (cache, vectors[i * 6 * self.width..(i + 1) * 6 * self.width].to_vec())
@@ -224,6 +226,10 @@ impl PackedTransformer {
         let mut x = self.embed(k, sequences, inputs);
         for (index, block) in self.blocks.iter().enumerate() {
             x = self.block(index, block, x, &rows, sequences);
+            if k + 1 == self.scales.len() {
+                // Most of what a generation needs beside the weights: gone before the next block's grows.
+                sequences.iter_mut().for_each(|sequence| sequence.blocks[index].0 = KeyValues::default());
+            }
         }
         x
     }

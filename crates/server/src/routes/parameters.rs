@@ -1,5 +1,7 @@
 //! Parameters of queries and what they mean.
 
+use std::ops::RangeInclusive;
+
 use axum::http::{HeaderMap, header};
 use earthmapper::guidance::Guidance;
 use earthmapper::translator::GenerationOptions;
@@ -10,11 +12,17 @@ use super::reply::Problem;
 use crate::app::App;
 use crate::sources::Source;
 
+/// Temperatures between the likeliest code alone and any code at all.
+const TEMPERATURES: RangeInclusive<f32> = 0.01..=100.0;
+
+/// Ground sizes of a pixel in metres, from a leaf to half a country.
+const GROUND_SIZES: RangeInclusive<f64> = 0.001..=100_000.0;
+
+/// Longitudes in degrees: once around the Earth, either way.
+const LONGITUDES: RangeInclusive<f64> = -360.0..=360.0;
+
 /// The most codes that `top_k` may keep; no codebook has so many.
 const MOST_CODES: usize = 1_000_000;
-
-/// Below these temperatures the likeliest code is certain, above them all codes are as likely.
-const TEMPERATURES: std::ops::RangeInclusive<f32> = 0.01..=100.0;
 
 /// How tiles are asked for. Further parameters are not looked at: some clients add their own against caches.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -120,15 +128,15 @@ impl MakeParams {
 
     /// The place, as the model may be told it: one trained without places takes a coordinate for noise.
     pub fn place(&self, app: &App) -> Result<Option<Place>, Problem> {
-        let within =
-            |value: Option<f64>, low: f64, high: f64| value.is_none_or(|value| (low..=high).contains(&value));
-        if !within(self.lon, -360.0, 360.0) {
+        let within = |value: Option<f64>, range: &RangeInclusive<f64>| {
+            value.is_none_or(|value| range.contains(&value))
+        };
+        if !within(self.lon, &LONGITUDES) {
             return Err(Problem::BadRequest("lon: must be a number between -360 and 360".into()));
         }
-        if !within(self.metres_per_pixel, 0.001, 1e5) {
-            return Err(Problem::BadRequest(
-                "metres_per_pixel: must be a number between 0.001 and 100000".into(),
-            ));
+        if !within(self.metres_per_pixel, &GROUND_SIZES) {
+            let text = "metres_per_pixel: must be a number between 0.001 and 100000";
+            return Err(Problem::BadRequest(text.into()));
         }
         let place = match (self.lat, self.lon) {
             (None, None) => return Ok(None),

@@ -59,6 +59,7 @@ async fn pictures_are_translated() {
         "?to=map&lat=1&lon=361",
         "?to=map&metres_per_pixel=0",
         "?to=map&temperature=NaN",
+        "?to=map&metres_per_pixel=-0.999",
         "?to=map&lat=3",
         "?to=map&lat=99&lon=1",
         "?to=map&as=map",

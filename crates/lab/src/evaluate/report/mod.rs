@@ -12,7 +12,7 @@ mod html;
 mod pictures;
 pub mod plots;
 pub mod sheets;
-mod table;
+pub(crate) mod table;
 
 use std::path::Path;
 

@@ -10,13 +10,13 @@ use crate::evaluate::evaluation::{Candidate, Section};
 use crate::evaluate::score::{Better, Number};
 
 /// What is drawn on.
-type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+pub(crate) type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
 /// Why a drawing failed; in memory there is no reason to.
-type Failure = DrawingAreaErrorKind<io::Error>;
+pub(crate) type Failure = DrawingAreaErrorKind<io::Error>;
 
-const FONT: (&str, i32) = ("sans-serif", 14);
-const WIDTH: u32 = 760;
+pub(crate) const FONT: (&str, i32) = ("sans-serif", 14);
+pub(crate) const WIDTH: u32 = 760;
 
 /// Share of the width of [`scores`] that is for the names of metrics, in units of its axis from 0 to 1.
 const NAMES: f64 = 0.4;
@@ -34,7 +34,8 @@ fn colour(candidate: Candidate) -> RGBColor {
     }
 }
 
-fn svg(height: u32, draw: impl FnOnce(&Area) -> Result<(), Failure>) -> String {
+/// A drawing of this height in pixels.
+pub(crate) fn svg(height: u32, draw: impl FnOnce(&Area) -> Result<(), Failure>) -> String {
     let mut text = String::new();
     let area = SVGBackend::with_string(&mut text, (WIDTH, height)).into_drawing_area();
     area.fill(&WHITE)

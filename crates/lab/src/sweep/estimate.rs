@@ -1,0 +1,94 @@
+//! How long what is left of a sweep may take, from what similar points took.
+
+use earthmapper::Modality;
+use earthmapper_geo::pairs::PairFolder;
+
+use super::job::SweepOptions;
+use super::record::Record;
+use super::settings::{Measures, Settings};
+use super::{Plan, Planned};
+use crate::run::Checkpoint;
+
+/// Samples of a pair whose diversity is measured.
+const SAMPLES: f64 = 3.0;
+/// How much longer a translation takes that is guided, having two streams.
+const GUIDED: f64 = 1.8;
+/// Reading, scoring and reconstructing a pair, in translations.
+const REST: f64 = 1.0;
+
+/// What is known of the time that is left.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Estimate {
+    /// Seconds of all evaluations that are left; none when no similar point is done.
+    pub evaluations: Option<f64>,
+    /// Trainings that are left.
+    pub trainings: usize,
+    /// Seconds of them, from steps like theirs; none when no similar training is done.
+    pub training: Option<f64>,
+}
+
+impl Plan {
+    /// The time that is left, judged by all points that are done in the sweep's folder.
+    pub fn estimate(&self, options: &SweepOptions) -> Estimate {
+        let (mut seconds, mut done) = (0.0, 0.0);
+        let folders = std::fs::read_dir(options.points()).into_iter().flatten().flatten();
+        for record in folders.filter_map(|folder| Record::read_any(&folder.path())) {
+            seconds += record.seconds;
+            done += work(&record.settings, record.measured.names.len());
+        }
+        let count = |settings: &Settings| {
+            let opened = PairFolder::open(&settings.evaluate.data, &settings.evaluate.pairs);
+            opened.map_or(0, |pairs| pairs.len())
+        };
+        let missing = self.points.iter().filter(|planned| planned.record.is_none());
+        let left: f64 =
+            missing.map(|Planned { point, .. }| work(&point.settings, count(&point.settings))).sum();
+        let mut trainings: Vec<(&str, &str, u64)> = Vec::new();
+        let (mut trained_seconds, mut trained_steps) = (0.0, 0.0);
+        for planned in &self.points {
+            let (keys, settings) = (&planned.keys, &planned.point.settings);
+            let of_tokenizer = keys.tokenizer.as_deref().zip(settings.tokenizer.as_ref().map(|c| c.steps));
+            let of_transformer =
+                keys.transformer.as_deref().zip(settings.transformer.as_ref().map(|c| c.steps));
+            for (what, of) in [("tokenizer", of_tokenizer), ("transformer", of_transformer)] {
+                let Some((key, steps)) = of else { continue };
+                if !options.is_trained(what, key) {
+                    if !trainings.contains(&(what, key, steps)) {
+                        trainings.push((what, key, steps));
+                    }
+                } else if let Ok(last) = Checkpoint::newest(&options.training(what, key)) {
+                    trained_seconds += last.seconds;
+                    trained_steps += last.step as f64;
+                }
+            }
+        }
+        let steps: f64 = trainings.iter().map(|(.., steps)| *steps as f64).sum();
+        Estimate {
+            evaluations: (done > 0.0).then(|| seconds / done * left).or((left == 0.0).then_some(0.0)),
+            trainings: trainings.len(),
+            training: (trained_steps > 0.0).then(|| trained_seconds / trained_steps * steps),
+        }
+    }
+}
+
+/// Work of an evaluation, in plain translations.
+fn work(settings: &Settings, pairs: usize) -> f64 {
+    let (evaluate, pairs) = (&settings.evaluate, pairs as f64);
+    if settings.measures() == Measures::Tokenizer {
+        return REST * pairs;
+    }
+    let directions = evaluate.to.directions();
+    let one = |target: Modality| {
+        let guided = evaluate.generation.towards(target).guidance.needs_unconditional();
+        if guided { GUIDED } else { 1.0 }
+    };
+    let sampled = pairs.min(evaluate.diversity_pictures as f64);
+    let mut work = REST * pairs;
+    for target in directions.targets() {
+        work += one(target) * (pairs + SAMPLES * sampled);
+    }
+    if directions.include(Modality::Satellite) {
+        work += (one(Modality::Map) + REST) * pairs;
+    }
+    work
+}
