@@ -85,7 +85,7 @@ browser SHOTS="target/shots":
 
 # The interface against its description, at a server that runs with the demo (needs schemathesis).
 contract URL="http://127.0.0.1:8000":
-    schemathesis run {{URL}}/openapi.json --exclude-checks positive_data_acceptance
+    schemathesis run {{URL}}/openapi.json --exclude-checks positive_data_acceptance --request-timeout 180
 
 # TileJSON, WMTS and counts of a running server, by a PYTHON that has OWSLib, jsonschema and rasterio.
 documents URL="http://127.0.0.1:8000" PYTHON="python3" *SCHEMA:

@@ -51,6 +51,12 @@ impl Server {
 
     /// Status and body of an answer.
     fn ask(&self, method: &str, path: &str, body: &str) -> (u16, Vec<u8>) {
+        let (head, body) = self.answer(method, path, body);
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), body)
+    }
+
+    /// Head and body of an answer.
+    fn answer(&self, method: &str, path: &str, body: &str) -> (String, Vec<u8>) {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         let length = body.len();
         let head = format!(
@@ -63,7 +69,7 @@ impl Server {
         stream.read_to_end(&mut answer).unwrap();
         let end = answer.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
         let head = String::from_utf8(answer[..end].to_vec()).unwrap();
-        (head.split(' ').nth(1).unwrap().parse().unwrap(), answer[end + 4..].to_vec())
+        (head, answer[end + 4..].to_vec())
     }
 
     fn wait_until(&self, path: &str, is_enough: impl Fn(u16, &[u8]) -> bool) {
@@ -255,6 +261,21 @@ fn without_a_word_only_this_machine_is_served() {
         said.contains(address) || errors.contains(&format!("cannot listen at {address}")),
         "{said}{errors}"
     );
+}
+
+#[test]
+fn tags_tell_how_the_model_is_run() {
+    let workshop = Workshop::new();
+    ground(&workshop);
+    let tag = |flags: &str| {
+        let server = Server::start(&workshop, &format!("--config serve.toml {flags}"));
+        let (head, _) = server.answer("GET", &format!("/ground/{}.png", tile(5, 7)), "");
+        assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+        head.lines().find(|line| line.starts_with("etag: ")).unwrap().to_owned()
+    };
+    let first = tag("");
+    assert_eq!(tag("--precision f32"), first);
+    assert_ne!(tag("--precision int8"), first);
 }
 
 #[test]

@@ -61,9 +61,9 @@ pub struct ServedModel {
 
 impl ServedModel {
     /// A model read from a folder. The fingerprint is that of the folder's checksums and configurations, and of the
-    /// lengths and times of its weights.
-    pub fn new(model: EarthMapper, folder: &std::path::Path) -> Self {
-        let mut bytes = Vec::new();
+    /// lengths and times of its weights, and of how it is run (device, precision), which changes pixels as well.
+    pub fn new(model: EarthMapper, folder: &std::path::Path, run: &str) -> Self {
+        let mut bytes = run.as_bytes().to_vec();
         for name in ["SHA256SUMS", "config.json", "generation.json", "tokenizer/config.json"] {
             bytes.extend(std::fs::read(folder.join(name)).unwrap_or_default());
         }

@@ -54,7 +54,8 @@ pub fn run(args: Args, output: &Output) -> Result<()> {
     let folder = args.model.folder()?;
     let model = args.model.load()?;
     earthmapper_geo::Modality::ALL.into_iter().try_for_each(|modality| check_modality(&model, modality))?;
-    let served = ServedModel::new(model, &folder);
+    let run = format!("{} {:?}", args.model.device, args.model.precision);
+    let served = ServedModel::new(model, &folder, &run);
     let interrupt = interrupt()?;
     let url = config.public_url.clone();
     earthmapper_server::run(

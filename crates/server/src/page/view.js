@@ -130,8 +130,9 @@ export class View {
     const bounds = [[west, south], [east, north]];
     if (wantsAll) {
       this.after.fitBounds(bounds, { animate: false, padding: 0, maxZoom: direction.max_zoom });
-      // Close enough for the lowest zoom that can be made, about pixel for pixel; not so far that nothing is there.
-      const least = direction.min_zoom - Math.log2(512 / direction.tile_size) + 0.4;
+      // A zoom deeper than the lowest, pixel for pixel: close enough to see something, and few tiles to be made. At the lowest
+      // itself, a tile of the demo takes the model three times as long.
+      const least = direction.min_zoom - Math.log2(512 / direction.tile_size) + 1;
       if (this.after.getZoom() < least) this.after.setZoom(least);
     }
   }

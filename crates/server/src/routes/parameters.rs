@@ -1,5 +1,7 @@
 //! Parameters of queries and what they mean.
 
+use std::ops::RangeInclusive;
+
 use axum::http::{HeaderMap, header};
 use earthmapper::guidance::Guidance;
 use earthmapper::translator::GenerationOptions;
@@ -11,10 +13,13 @@ use crate::app::App;
 use crate::sources::Source;
 
 /// Temperatures between the likeliest code alone and any code at all.
-const TEMPERATURES: std::ops::RangeInclusive<f32> = 0.01..=100.0;
+const TEMPERATURES: RangeInclusive<f32> = 0.01..=100.0;
 
 /// Ground sizes of a pixel in metres, from a leaf to half a country.
-const GROUND_SIZES: std::ops::RangeInclusive<f64> = 0.001..=100_000.0;
+const GROUND_SIZES: RangeInclusive<f64> = 0.001..=100_000.0;
+
+/// Longitudes in degrees: once around the Earth, either way.
+const LONGITUDES: RangeInclusive<f64> = -360.0..=360.0;
 
 /// The most codes that `top_k` may keep; no codebook has so many.
 const MOST_CODES: usize = 1_000_000;
@@ -123,7 +128,13 @@ impl MakeParams {
 
     /// The place, as the model may be told it: one trained without places takes a coordinate for noise.
     pub fn place(&self, app: &App) -> Result<Option<Place>, Problem> {
-        if self.metres_per_pixel.is_some_and(|metres| !GROUND_SIZES.contains(&metres)) {
+        let within = |value: Option<f64>, range: &RangeInclusive<f64>| {
+            value.is_none_or(|value| range.contains(&value))
+        };
+        if !within(self.lon, &LONGITUDES) {
+            return Err(Problem::BadRequest("lon: must be a number between -360 and 360".into()));
+        }
+        if !within(self.metres_per_pixel, &GROUND_SIZES) {
             let text = "metres_per_pixel: must be a number between 0.001 and 100000";
             return Err(Problem::BadRequest(text.into()));
         }
