@@ -19,7 +19,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::data::{AugmentConfig, LoaderConfig, PairLoader, Position, contact_sheet, read_squares};
-use crate::losses::edge_loss;
+use crate::losses::{edge_loss, structural_dissimilarity};
 use crate::nets::discriminator::{
     PatchDiscriminator, PatchDiscriminatorConfig, adaptive_weight, discriminator_loss, generator_loss,
 };
@@ -40,6 +40,8 @@ pub struct TokenizerLosses {
     pub squared: f64,
     /// Difference of neighbouring pixels' steps.
     pub edges: f64,
+    /// 1 − SSIM, as it is measured.
+    pub ssim: f64,
     /// How much more a map's pixels count than a photograph's: its white roads differ from its land by a few grey
     /// levels only.
     pub map_weight: f64,
@@ -59,6 +61,7 @@ impl Default for TokenizerLosses {
             absolute: 1.0,
             squared: 1.0,
             edges: 0.0,
+            ssim: 0.0,
             map_weight: 1.0,
             quantizer: 1.0,
             beta: 0.25,
@@ -521,7 +524,10 @@ fn reconstruction_loss(
         let mut loss = difference.clone().abs().mean().mul_scalar(losses.absolute)
             + difference.square().mean().mul_scalar(losses.squared);
         if losses.edges > 0.0 {
-            loss = loss + edge_loss(a, b).mul_scalar(losses.edges);
+            loss = loss + edge_loss(a.clone(), b.clone()).mul_scalar(losses.edges);
+        }
+        if losses.ssim > 0.0 {
+            loss = loss + structural_dissimilarity(a, b).mean().mul_scalar(losses.ssim);
         }
         loss.mul_scalar(weight / (1.0 + losses.map_weight))
     };

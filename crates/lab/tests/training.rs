@@ -768,6 +768,7 @@ fn wrong_configurations_are_named() {
         (&tokenizer, "crop_min", "crop_mn"),
         (&tokenizer, "batch_size", "batch_sze"),
         (&tokenizer, "beta", "betta"),
+        (&tokenizer, "ssim", "sssim"),
         (&transformer, "hide_place", "hide_places"),
         (&transformer, "clip_norm", "clip_nrm"),
         (&transformer, "drop_path", "drop_pth"),
