@@ -660,7 +660,7 @@ fn of_decoder(name: &str) -> bool {
 }
 
 /// The keys, but for the decoder's, whose values differ.
-fn other_keys(a: &TokenizerConfig, b: &TokenizerConfig) -> Vec<String> {
+pub(crate) fn other_keys(a: &TokenizerConfig, b: &TokenizerConfig) -> Vec<String> {
     let table = |config: &TokenizerConfig| {
         let config = TokenizerConfig { decoder: None, ..config.clone() };
         toml::Table::try_from(config).expect("a plain configuration")

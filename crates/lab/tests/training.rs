@@ -18,7 +18,7 @@ use earthmapper::{DecoderConfig, EarthMapper, Modality, TokenizerConfig, Transfo
 use earthmapper_geo::pairs::{PairError, PairSource};
 use earthmapper_geo::{Picture, WriteOptions, write_picture};
 use earthmapper_lab::data::DataError;
-use earthmapper_lab::export::{export_model, open_tokenizer};
+use earthmapper_lab::export::{export_model, open_tokenizer, with_decoder_of};
 use earthmapper_lab::optimiser::load_module;
 use earthmapper_lab::progress::{Interrupt, ProgressMode};
 use earthmapper_lab::run::{Checkpoint, Environment, Run};
@@ -355,6 +355,31 @@ fn a_model_folder_holds_the_exported_model_and_fine_tuning_starts_from_it() {
         (source[0].tokens.clone(), made.swap_remove(0).tokens)
     };
     assert!(translated(&back) == translated(&model), "a model that is read back makes other tokens");
+
+    // Another decoder of the same tokens can take the place of its own.
+    let mut finer = TokenizerTraining {
+        from: Some(tokenizer.clone()),
+        learn: Learn::Decoder,
+        ..tokenizer_training(&data, 2)
+    };
+    finer.tokenizer.decoder =
+        Some(DecoderConfig { fold: 1, channels: 6, multipliers: vec![1, 1, 2], residual_blocks: 1 });
+    let finer_run = temporary.path().join("finer");
+    train_tokenizer::train(&finer, &session(&finer_run, Start::Fresh)).unwrap();
+    let changed = with_decoder_of(model.clone(), &finer_run, &Device::flex()).unwrap();
+    assert_eq!(changed.tokenizer_config, finer.tokenizer);
+    assert!(translated(&changed) == translated(&model), "another decoder makes other tokens");
+    assert!(collect(&changed.tokenizer) == tokenizer_weights(&finer_run, &finer.tokenizer)[1]);
+    let changed_folder = temporary.path().join("changed");
+    changed.save(&changed_folder, Storage::F16, "card").unwrap();
+    EarthMapper::load(&changed_folder, &Device::flex()).unwrap();
+    // Back again, from 16 bits.
+    let back_again = with_decoder_of(model.clone(), &changed_folder, &Device::flex()).unwrap();
+    assert!(translated(&back_again) == translated(&model));
+    let stranger = temporary.path().join("stranger");
+    train_tokenizer::train(&tokenizer_training(&data, 2), &session(&stranger, Start::Fresh)).unwrap();
+    let error = with_decoder_of(model.clone(), &stranger, &Device::flex()).unwrap_err().to_string();
+    assert!(error.contains("stranger") && error.contains("other tokens"), "{error}");
 
     // With a rate of zero the model stays where it starts, and so the loss measured is that of the start.
     let mut tuned = TransformerTraining { from: Some(saved.clone()), steps: 1, ..config };
