@@ -6,13 +6,14 @@ use burn::tensor::Device;
 use earthmapper::init::Init;
 use earthmapper::model::load_tokenizer;
 use earthmapper::tokenizer::MultiScaleTokenizer;
+use earthmapper::weights::collect;
 use earthmapper::{EarthMapper, TokenizerConfig};
 
 use crate::optimiser::load_module;
 use crate::run::{Checkpoint, RunError};
 use crate::session::{TrainError, checkpoint_error};
 use crate::train::{Learner, TransformerTraining, assemble};
-use crate::train_tokenizer::TokenizerTraining;
+use crate::train_tokenizer::{TokenizerTraining, other_keys};
 
 /// Opens a tokenizer: its own folder, a model folder, or the run that trained it (its best checkpoint's averaged
 /// weights).
@@ -51,6 +52,45 @@ pub fn export_model(folder: &Path, device: &Device) -> Result<EarthMapper, Train
     let path = checkpoint.folder.join("average.bpk");
     let learner = load_module(fresh, &path).map_err(checkpoint_error(&path))?;
     Ok(assemble(&config, tokenizer_config, tokenizer, learner.transformer().clone()))
+}
+
+/// The same model with another tokenizer's decoder, from whatever [`open_tokenizer`] opens.
+///
+/// # Errors
+/// When that tokenizer makes other tokens, for which the transformer would be a stranger.
+pub fn with_decoder_of(
+    model: EarthMapper,
+    folder: &Path,
+    device: &Device,
+) -> Result<EarthMapper, TrainError> {
+    let (config, tokenizer) = open_tokenizer(folder, device)?;
+    let mut other = other_keys(&config, &model.tokenizer_config);
+    let theirs = collect(&tokenizer);
+    // Files may keep 16 bits.
+    let same = |(a, b): (&f32, &f32)| (a - b).abs() <= a.abs() / 1024.0 + 1e-7;
+    for (name, own) in collect(&model.tokenizer) {
+        let found = theirs.get(&name).is_some_and(|tensor| tensor.values.iter().zip(&own.values).all(same));
+        if !found && !after_the_quantizer(&name) {
+            other.push(name);
+        }
+    }
+    if let Some(first) = other.first() {
+        let problem = format!(
+            "{} makes other tokens than the transformer was trained on (another {first}); take a tokenizer that was \
+             trained with learn = \"decoder\" from that one",
+            folder.display()
+        );
+        return Err(TrainError::Config { key: "decoder", problem });
+    }
+    let tokenizer = model.tokenizer.with_decoder_of(&tokenizer);
+    let mut changed = EarthMapper::from_parts(model.config, config, tokenizer, model.transformer);
+    changed.generation = model.generation;
+    Ok(changed)
+}
+
+/// Whether a weight of a tokenizer changes no token.
+fn after_the_quantizer(name: &str) -> bool {
+    ["decoder.", "after_quantizer.", "linear.out."].iter().any(|start| name.starts_with(start))
 }
 
 pub(crate) fn run_config<T: for<'de> serde::Deserialize<'de>>(folder: &Path) -> Result<T, TrainError> {

@@ -388,6 +388,7 @@ fn tokenizer_config(tensors: &NamedTensors, sides: &[usize]) -> Result<Tokenizer
         phi_count: phi_names(tensors).len(),
         phi_ratio: 0.5,
         picture_side: 0,
+        decoder: None,
     };
     if config.multipliers.is_empty() || config.multipliers.len() > 8 {
         return Err(other(format!("{levels} levels in the encoder")));
@@ -451,14 +452,15 @@ fn encoder(source: &mut Source, config: &TokenizerConfig) -> Result<(), WeightsE
 }
 
 fn decoder(source: &mut Source, config: &TokenizerConfig) -> Result<(), WeightsError> {
-    let last = config.multipliers.len() - 1;
-    let mut width = config.channels * config.multipliers[last];
+    let shape = config.decoder_shape();
+    let last = shape.multipliers.len() - 1;
+    let mut width = shape.channels * shape.multipliers[last];
     source.conv("decoder.conv_in", "decoder.conv_in", [config.latent_width, width], 3)?;
     source.middle("decoder", config.attention, width)?;
-    for (i, multiplier) in config.multipliers.iter().enumerate().rev() {
+    for (i, multiplier) in shape.multipliers.iter().enumerate().rev() {
         let (theirs, ours) = (format!("decoder.up.{i}"), format!("decoder.levels.{i}"));
-        let output = config.channels * multiplier;
-        for j in 0..=config.residual_blocks {
+        let output = shape.channels * multiplier;
+        for j in 0..=shape.residual_blocks {
             source.residual_block(
                 &format!("{theirs}.block.{j}"),
                 &format!("{ours}.blocks.{j}"),

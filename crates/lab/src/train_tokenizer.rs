@@ -2,7 +2,7 @@
 //! ones (PAPER section 2).
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
@@ -19,7 +19,8 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::data::{AugmentConfig, LoaderConfig, PairLoader, Position, contact_sheet, read_squares};
-use crate::losses::edge_loss;
+use crate::export::open_tokenizer;
+use crate::losses::{edge_loss, structural_dissimilarity};
 use crate::nets::discriminator::{
     PatchDiscriminator, PatchDiscriminatorConfig, adaptive_weight, discriminator_loss, generator_loss,
 };
@@ -40,6 +41,8 @@ pub struct TokenizerLosses {
     pub squared: f64,
     /// Difference of neighbouring pixels' steps.
     pub edges: f64,
+    /// 1 − SSIM, as it is measured.
+    pub ssim: f64,
     /// How much more a map's pixels count than a photograph's: its white roads differ from its land by a few grey
     /// levels only.
     pub map_weight: f64,
@@ -59,6 +62,7 @@ impl Default for TokenizerLosses {
             absolute: 1.0,
             squared: 1.0,
             edges: 0.0,
+            ssim: 0.0,
             map_weight: 1.0,
             quantizer: 1.0,
             beta: 0.25,
@@ -93,6 +97,44 @@ pub struct AdversarialLoss {
     pub discriminator: PatchDiscriminatorConfig,
     /// Its learning rate.
     pub learning_rate: f64,
+    /// Which pictures it judges.
+    #[serde(default)]
+    pub pictures: Judged,
+}
+
+/// Which pictures the discriminator judges.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Judged {
+    /// Photographs and maps.
+    #[default]
+    Both,
+    /// Photographs: a map's plain areas are right or wrong, and what looks like a map is not enough.
+    Satellite,
+}
+
+impl Judged {
+    /// Those of a batch of photographs and as many maps.
+    fn of(self, batch: Tensor<4>) -> Tensor<4> {
+        match self {
+            Self::Both => batch,
+            Self::Satellite => {
+                let photographs = batch.dims()[0] / 2;
+                batch.narrow(0, 0, photographs)
+            }
+        }
+    }
+}
+
+/// What a training changes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Learn {
+    /// The whole tokenizer.
+    #[default]
+    All,
+    /// What comes after the quantizer. Tokens stay what they are, and so does a transformer that was trained on them.
+    Decoder,
 }
 
 /// Revival of codes that are never chosen.
@@ -134,6 +176,17 @@ pub struct TokenizerTraining {
     /// Augmentation; its side is the tokenizer's.
     #[serde(default)]
     pub augment: AugmentConfig,
+    /// A tokenizer folder, a model folder or a tokenizer's run whose weights training starts from. A decoder of another
+    /// shape starts from noise.
+    #[serde(default)]
+    pub from: Option<PathBuf>,
+    /// What learns.
+    #[serde(default)]
+    pub learn: Learn,
+    /// When the decoder learns alone: share of the positions whose codes are exchanged for another position's, so that
+    /// it learns to make the best of a transformer's mistakes.
+    #[serde(default)]
+    pub token_noise: f64,
     /// The tokenizer.
     pub tokenizer: TokenizerConfig,
     /// Losses.
@@ -179,6 +232,16 @@ impl TokenizerTraining {
         }
         if let Some(problem) = self.optimiser.problem() {
             return wrong("optimiser", problem);
+        }
+        if self.learn == Learn::Decoder && self.from.is_none() {
+            let problem = "learn = \"decoder\" needs the tokenizer whose tokens stay; name its folder".into();
+            return wrong("from", problem);
+        }
+        if !(0.0..=1.0).contains(&self.token_noise) {
+            return wrong("token_noise", format!("is {}; give a share between 0 and 1", self.token_noise));
+        }
+        if self.learn == Learn::All && self.token_noise > 0.0 {
+            return wrong("token_noise", "needs learn = \"decoder\"; leave it out".into());
         }
         let side = self.tokenizer.picture_side;
         if let Some(loss) = &self.losses.adversarial
@@ -238,10 +301,15 @@ pub fn train(config: &TokenizerTraining, session: &Session) -> Result<Outcome, T
         Some(loss) => Some(Lpips::load(&loss.vgg, loss.heads.as_deref(), &session.device)?),
         None => None,
     };
+    let fresh = MultiScaleTokenizer::new(&config.tokenizer, &mut Init::new(config.seed, &device));
+    let tokenizer = match &config.from {
+        Some(folder) => adopt(fresh, config, folder, &session.device)?,
+        None => fresh,
+    };
     let text = toml::to_string_pretty(config).expect("a plain configuration");
     let (mut run, checkpoint) = session.open(&text, "tokenizer")?;
-    let (mut trainer, mut step, mut state) = Trainer::start(config, &device, checkpoint.as_ref())?;
-    if step == 0 && config.start.pairs > 0 {
+    let (mut trainer, mut step, mut state) = Trainer::start(config, tokenizer, &device, checkpoint.as_ref())?;
+    if step == 0 && config.start.pairs > 0 && config.from.is_none() {
         trainer.start_from_data(config, &folder, &device)?;
     }
     let mut loader = PairLoader::start(folder, config.augment, config.loader, config.seed, state.position)?;
@@ -250,6 +318,9 @@ pub fn train(config: &TokenizerTraining, session: &Session) -> Result<Outcome, T
         [("perceptual", perceptual.is_some()), ("adversarial", config.losses.adversarial.is_some())]
     {
         tracing::info!("{name} loss: {}", if used { "on" } else { "off" });
+    }
+    if config.learn == Learn::Decoder {
+        tracing::info!("only the decoder learns; tokens stay what they are");
     }
     while step < config.steps {
         let batch = loader.next_batch()?;
@@ -305,10 +376,10 @@ pub fn train(config: &TokenizerTraining, session: &Session) -> Result<Outcome, T
 impl Trainer {
     fn start(
         config: &TokenizerTraining,
+        tokenizer: MultiScaleTokenizer,
         device: &Device,
         checkpoint: Option<&Checkpoint>,
     ) -> Result<(Self, u64, State), TrainError> {
-        let tokenizer = MultiScaleTokenizer::new(&config.tokenizer, &mut Init::new(config.seed, device));
         let optimiser = Optimiser::new(&config.optimiser, &tokenizer);
         let average = Average::new(config.optimiser.average_decay, &tokenizer);
         let adversary = config.losses.adversarial.as_ref().map(|loss| {
@@ -389,6 +460,9 @@ impl Trainer {
         if every == 0 || step == 0 || step > last || !step.is_multiple_of(every) {
             return;
         }
+        if config.learn == Learn::Decoder {
+            return;
+        }
         let dead: Vec<usize> = (0..self.idle.len()).filter(|&code| self.idle[code] >= every).collect();
         if dead.is_empty() {
             return;
@@ -425,36 +499,51 @@ impl Trainer {
         perceptual: Option<&Lpips>,
     ) -> BTreeMap<&'static str, f64> {
         let losses = &config.losses;
-        let target = Tensor::<4>::from_data(pictures.into_data(), device);
-        let features = self.tokenizer.features(target.clone());
-        let quantized = self.tokenizer.quantizer.quantize(features, losses.beta);
-        let hidden = self.tokenizer.decode_before_last(quantized.features.clone());
-        let reconstruct =
-            |picture: Tensor<4>| reconstruction_loss(losses, perceptual, picture, target.clone());
-        let picture = self.tokenizer.decode_last(hidden.clone(), quantized.features.clone());
-        let reconstruction = reconstruct(picture.clone());
+        let target = Tensor::<4>::from_data(pictures.clone().into_data(), device);
+        // What is decoded, the quantizer's loss if it learns, and the tokens.
+        let (seen, quantizer, tokens) = match config.learn {
+            Learn::All => {
+                let features = self.tokenizer.features(target.clone());
+                let quantized = self.tokenizer.quantizer.quantize(features, losses.beta);
+                (quantized.features, Some(quantized.loss), quantized.tokens)
+            }
+            Learn::Decoder => {
+                let (seen, tokens) = self.tokenize(config, step, pictures);
+                (Tensor::from_data(seen.into_data(), device), None, tokens)
+            }
+        };
+        let hidden = self.tokenizer.decode_before_last(seen.clone());
+        let picture = self.tokenizer.decode_last(hidden.clone(), seen.clone());
+        let reconstruct = |picture: Tensor<4>, of: Judged| {
+            reconstruction_loss(losses, perceptual, picture, of.of(target.clone()), of)
+        };
+        let reconstruction = reconstruct(picture.clone(), Judged::Both);
         let mut numbers = BTreeMap::new();
-        let mut loss = reconstruction.clone() + quantized.loss.clone().mul_scalar(losses.quantizer);
+        let mut loss = reconstruction.clone();
+        if let Some(quantizer) = quantizer {
+            numbers.insert("quantizer", scalar(&quantizer));
+            loss = loss + quantizer.mul_scalar(losses.quantizer);
+        }
         let adversarial = losses.adversarial.as_ref().filter(|adversarial| step >= adversarial.start);
         if let (Some(adversarial), Some(adversary)) = (adversarial, &self.adversary) {
+            let of = adversarial.pictures;
             // Both gradients at the last convolution, from graphs of their own: a graph is walked once.
-            let (hidden, features) = (hidden.detach(), quantized.features.clone().detach());
-            let last = || self.tokenizer.decode_last(hidden.clone(), features.clone());
+            let (hidden, seen) = (of.of(hidden.detach()), of.of(seen.detach()));
+            let last = || self.tokenizer.decode_last(hidden.clone(), seen.clone());
             let gradient = |loss: Tensor<1>| {
                 let weight = self.tokenizer.last_weight();
                 weight.grad(&loss.backward()).expect("the last convolution is part of both losses")
             };
             let judge = |picture: Tensor<4>| generator_loss(adversary.discriminator.forward(picture));
-            let weight = adaptive_weight(gradient(reconstruct(last())), gradient(judge(last())));
+            let weight = adaptive_weight(gradient(reconstruct(last(), of)), gradient(judge(last())));
             let weight = f64::from(weight) * adversarial.weight;
-            let judged = judge(picture.clone());
+            let judged = judge(of.of(picture.clone()));
             numbers.insert("adversarial", scalar(&judged));
             numbers.insert("adaptive_weight", weight);
             loss = loss + judged.mul_scalar(weight);
         }
         numbers.insert("loss", scalar(&loss));
         numbers.insert("reconstruction", scalar(&reconstruction));
-        numbers.insert("quantizer", scalar(&quantized.loss));
         let rate = config.optimiser.rate(step, config.steps);
         numbers.insert("learning_rate", rate);
         if !numbers["loss"].is_finite() {
@@ -465,7 +554,8 @@ impl Trainer {
         self.tokenizer = tokenizer;
         numbers.insert("gradient_norm", norm);
         if let (Some(adversarial), Some(adversary)) = (adversarial, &mut self.adversary) {
-            let (real, made) = (target.clone(), picture.detach());
+            let of = adversarial.pictures;
+            let (real, made) = (of.of(target.clone()), of.of(picture.detach()));
             let judge = |picture| adversary.discriminator.forward(picture);
             let loss = discriminator_loss(judge(real), judge(made));
             numbers.insert("discriminator", scalar(&loss));
@@ -478,9 +568,32 @@ impl Trainer {
             adversary.discriminator = discriminator;
             numbers.insert("discriminator_norm", norm);
         }
-        self.count_usage(&quantized.tokens);
+        self.count_usage(&tokens);
         self.average.update(&self.tokenizer, step);
+        if config.learn == Learn::Decoder {
+            // An average of equal numbers is not always that number.
+            self.average.set(self.tokenizer.valid().with_decoder_of(self.average.module()));
+        }
         numbers
+    }
+
+    /// What a decoder that learns alone is shown of pictures, and their tokens.
+    fn tokenize(
+        &self,
+        config: &TokenizerTraining,
+        step: u64,
+        pictures: Tensor<4>,
+    ) -> (Tensor<4>, TokenPyramid) {
+        let plain = self.tokenizer.valid();
+        let features = plain.features(pictures);
+        let (tokens, seen) = match config.token_noise {
+            0.0 => plain.quantizer.encode(features),
+            share => {
+                let mut random = ChaCha8Rng::seed_from_u64(derive_seed(config.seed, &[4, step]));
+                plain.quantizer.reconstruct_with_mistakes(features, share, &mut random)
+            }
+        };
+        (seen, tokens)
     }
 
     fn count_usage(&mut self, tokens: &TokenPyramid) {
@@ -507,27 +620,90 @@ fn with_codes(tokenizer: &MultiScaleTokenizer, revived: &[usize], codebook: &[f3
     tokenizer
 }
 
-/// Pixel losses of photographs (first half of the batch) and maps (second half), and the perceptual loss.
+/// A fresh tokenizer with the weights of another one.
+fn adopt(
+    fresh: MultiScaleTokenizer,
+    config: &TokenizerTraining,
+    folder: &Path,
+    device: &Device,
+) -> Result<MultiScaleTokenizer, TrainError> {
+    let wrong = |problem: String| TrainError::Config { key: "from", problem };
+    let (theirs, tokenizer) = open_tokenizer(folder, device)?;
+    let ours = &config.tokenizer;
+    let mut tensors = weights::collect(&tokenizer);
+    if (theirs.decoder_shape(), theirs.attention) != (ours.decoder_shape(), ours.attention) {
+        // The same name does not mean the same layer in another shape.
+        tensors.retain(|name, _| !of_decoder(name));
+    }
+    let keys = other_keys(&theirs, ours);
+    if config.learn == Learn::Decoder && !keys.is_empty() {
+        return Err(wrong(format!(
+            "the tokenizer in {} has another {}; with learn = \"decoder\" give [tokenizer] its values, only \
+             [tokenizer.decoder] may differ",
+            folder.display(),
+            keys.join(", ")
+        )));
+    }
+    // Anything else that is not there would silently start from noise.
+    let missing = |name: &String| !tensors.contains_key(name) && !of_decoder(name);
+    if let Some(name) = weights::collect(&fresh).into_keys().find(missing) {
+        let folder = folder.display();
+        return Err(wrong(format!("{folder} has no {name}; give [tokenizer] the shape of that tokenizer")));
+    }
+    weights::apply(fresh, tensors, Missing::Keep)
+        .map_err(|error| wrong(format!("{}: {error}; give [tokenizer] its shape", folder.display())))
+}
+
+/// Whether a weight belongs to the decoder's own convolutions.
+fn of_decoder(name: &str) -> bool {
+    name.starts_with("decoder.")
+}
+
+/// The keys, but for the decoder's, whose values differ.
+pub(crate) fn other_keys(a: &TokenizerConfig, b: &TokenizerConfig) -> Vec<String> {
+    let table = |config: &TokenizerConfig| {
+        let config = TokenizerConfig { decoder: None, ..config.clone() };
+        toml::Table::try_from(config).expect("a plain configuration")
+    };
+    let (a, b) = (table(a), table(b));
+    a.into_iter().filter(|(key, value)| b.get(key) != Some(value)).map(|(key, _)| key).collect()
+}
+
+/// Pixel losses of photographs (first half of the batch) and maps (second half), and the perceptual loss; or the part
+/// of it all that is due to the photographs, when there are no maps.
 fn reconstruction_loss(
     losses: &TokenizerLosses,
     perceptual: Option<&Lpips>,
     picture: Tensor<4>,
     target: Tensor<4>,
+    of: Judged,
 ) -> Tensor<1> {
-    let half = picture.dims()[0] / 2;
-    let pixels = |start: usize, weight: f64| {
-        let (a, b) = (picture.clone().narrow(0, start, half), target.clone().narrow(0, start, half));
+    let kinds = match of {
+        Judged::Both => 2,
+        Judged::Satellite => 1,
+    };
+    let size = picture.dims()[0] / kinds;
+    let pixels = |kind: usize, weight: f64| {
+        let part = |batch: &Tensor<4>| batch.clone().narrow(0, kind * size, size);
+        let (a, b) = (part(&picture), part(&target));
         let difference = a.clone() - b.clone();
         let mut loss = difference.clone().abs().mean().mul_scalar(losses.absolute)
             + difference.square().mean().mul_scalar(losses.squared);
         if losses.edges > 0.0 {
-            loss = loss + edge_loss(a, b).mul_scalar(losses.edges);
+            loss = loss + edge_loss(a.clone(), b.clone()).mul_scalar(losses.edges);
+        }
+        if losses.ssim > 0.0 {
+            loss = loss + structural_dissimilarity(a, b).mean().mul_scalar(losses.ssim);
         }
         loss.mul_scalar(weight / (1.0 + losses.map_weight))
     };
-    let loss = pixels(0, 1.0) + pixels(half, losses.map_weight);
+    let weights = [1.0, losses.map_weight];
+    let loss = (0..kinds).map(|kind| pixels(kind, weights[kind])).reduce(|a, b| a + b).expect("photographs");
     match (perceptual, &losses.perceptual) {
-        (Some(lpips), Some(config)) => loss + lpips.forward(picture, target).mean().mul_scalar(config.weight),
+        (Some(lpips), Some(config)) => {
+            let share = kinds as f64 / 2.0;
+            loss + lpips.forward(picture, target).mean().mul_scalar(config.weight * share)
+        }
         _ => loss,
     }
 }

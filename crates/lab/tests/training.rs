@@ -5,26 +5,27 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use burn::tensor::Device;
+use burn::tensor::{Device, Distribution, Tensor};
 use earthmapper::config::Forcing;
 use earthmapper::guidance::Guidance;
 use earthmapper::init::Init;
+use earthmapper::model::save_tokenizer;
 use earthmapper::sampler::SamplerConfig;
 use earthmapper::tokenizer::MultiScaleTokenizer;
 use earthmapper::translator::{Condition, GenerationOptions, Translator};
 use earthmapper::weights::{HostTensor, HostTensors, Storage, collect};
-use earthmapper::{EarthMapper, Modality, TokenizerConfig, TransformerConfig};
+use earthmapper::{DecoderConfig, EarthMapper, Modality, TokenizerConfig, TransformerConfig};
 use earthmapper_geo::pairs::{PairError, PairSource};
 use earthmapper_geo::{Picture, WriteOptions, write_picture};
 use earthmapper_lab::data::DataError;
-use earthmapper_lab::export::{export_model, open_tokenizer};
+use earthmapper_lab::export::{export_model, open_tokenizer, with_decoder_of};
 use earthmapper_lab::optimiser::load_module;
 use earthmapper_lab::progress::{Interrupt, ProgressMode};
 use earthmapper_lab::run::{Checkpoint, Environment, Run};
 use earthmapper_lab::semantic_infusion::{SemanticInfusionConfig, Targets};
 use earthmapper_lab::session::{Outcome, Session, Start, TrainError};
 use earthmapper_lab::train::{Learner, Precision, TransformerTraining};
-use earthmapper_lab::train_tokenizer::{AdversarialLoss, TokenizerTraining};
+use earthmapper_lab::train_tokenizer::{AdversarialLoss, Judged, Learn, TokenizerTraining};
 use earthmapper_lab::{train, train_tokenizer};
 
 /// A pair: coloured quadrants, and their "map" with the colours exchanged.
@@ -219,6 +220,7 @@ fn a_stopped_tokenizer_run_goes_on_as_if_never_stopped() {
             start: 3,
             discriminator: toml::from_str("width = 4\nlayers = 1").unwrap(),
             learning_rate: 1e-3,
+            pictures: Judged::Both,
         });
         let train = |session: &Session| train_tokenizer::train(&config, session).unwrap();
         let weights = |run: &Path| tokenizer_weights(run, &config.tokenizer);
@@ -354,6 +356,31 @@ fn a_model_folder_holds_the_exported_model_and_fine_tuning_starts_from_it() {
     };
     assert!(translated(&back) == translated(&model), "a model that is read back makes other tokens");
 
+    // Another decoder of the same tokens can take the place of its own.
+    let mut finer = TokenizerTraining {
+        from: Some(tokenizer.clone()),
+        learn: Learn::Decoder,
+        ..tokenizer_training(&data, 2)
+    };
+    finer.tokenizer.decoder =
+        Some(DecoderConfig { fold: 1, channels: 6, multipliers: vec![1, 1, 2], residual_blocks: 1 });
+    let finer_run = temporary.path().join("finer");
+    train_tokenizer::train(&finer, &session(&finer_run, Start::Fresh)).unwrap();
+    let changed = with_decoder_of(model.clone(), &finer_run, &Device::flex()).unwrap();
+    assert_eq!(changed.tokenizer_config, finer.tokenizer);
+    assert!(translated(&changed) == translated(&model), "another decoder makes other tokens");
+    assert!(collect(&changed.tokenizer) == tokenizer_weights(&finer_run, &finer.tokenizer)[1]);
+    let changed_folder = temporary.path().join("changed");
+    changed.save(&changed_folder, Storage::F16, "card").unwrap();
+    EarthMapper::load(&changed_folder, &Device::flex()).unwrap();
+    // Back again, from 16 bits.
+    let back_again = with_decoder_of(model.clone(), &changed_folder, &Device::flex()).unwrap();
+    assert!(translated(&back_again) == translated(&model));
+    let stranger = temporary.path().join("stranger");
+    train_tokenizer::train(&tokenizer_training(&data, 2), &session(&stranger, Start::Fresh)).unwrap();
+    let error = with_decoder_of(model.clone(), &stranger, &Device::flex()).unwrap_err().to_string();
+    assert!(error.contains("stranger") && error.contains("other tokens"), "{error}");
+
     // With a rate of zero the model stays where it starts, and so the loss measured is that of the start.
     let mut tuned = TransformerTraining { from: Some(saved.clone()), steps: 1, ..config };
     tuned.optimiser.learning_rate = 0.0;
@@ -390,6 +417,141 @@ fn a_tokenizer_learns_two_pairs_by_heart() {
     train_tokenizer::train(&config, &session(&run, Start::Fresh)).unwrap();
     let losses = series(&run, "reconstruction");
     assert!(losses[losses.len() - 1] < 0.4 * losses[0], "{losses:?}");
+}
+
+/// Whether a weight comes after the quantizer.
+fn after_the_quantizer(name: &str) -> bool {
+    ["decoder.", "after_quantizer.", "linear.out."].iter().any(|start| name.starts_with(start))
+}
+
+#[test]
+fn a_decoder_learns_alone_and_the_tokens_stay() {
+    let temporary = tempfile::tempdir().unwrap();
+    let data = temporary.path().join("data");
+    pairs(&data, 5);
+    let first = trained_tokenizer(temporary.path(), &data);
+    let device = Device::flex();
+    let (_, before) = open_tokenizer(&first, &device).unwrap();
+    let begun = collect(&before);
+    let pictures = Tensor::<4>::random([7, 3, 16, 16], Distribution::Uniform(-1.0, 1.0), &device);
+    let finer = DecoderConfig { fold: 1, channels: 6, multipliers: vec![1, 1, 2], residual_blocks: 2 };
+    for (name, decoder) in [("same", None), ("finer", Some(finer))] {
+        let mut config = TokenizerTraining {
+            from: Some(first.clone()),
+            learn: Learn::Decoder,
+            token_noise: 0.2,
+            ..tokenizer_training(&data, 9)
+        };
+        config.tokenizer.decoder = decoder;
+        // What would change the tokens at once, if the whole tokenizer learned.
+        (config.revival.every, config.optimiser.learning_rate) = (2, 1e-2);
+        (config.losses.ssim, config.losses.edges) = (0.5, 0.5);
+        config.losses.adversarial = Some(AdversarialLoss {
+            weight: 0.1,
+            start: 3,
+            discriminator: toml::from_str("width = 4\nlayers = 1").unwrap(),
+            learning_rate: 1e-3,
+            pictures: Judged::Satellite,
+        });
+        let train = |session: &Session| train_tokenizer::train(&config, session).unwrap();
+        let run = |which: &str| temporary.path().join(format!("{name}-{which}"));
+        let (whole, said) = listening(|| {
+            let whole = run("whole");
+            assert_eq!(train(&session(&whole, Start::Fresh)), Outcome::Finished);
+            whole
+        });
+        assert!(said.contains("only the decoder learns"), "{said}");
+        let weights = |run: &Path| tokenizer_weights(run, &config.tokenizer);
+        for tensors in weights(&whole) {
+            for (name, tensor) in &tensors {
+                if after_the_quantizer(name) {
+                    assert_ne!(Some(tensor), begun.get(name), "{name} learns");
+                } else {
+                    assert_eq!(Some(tensor), begun.get(name), "{name} stays");
+                }
+            }
+            let kept =
+                |tensors: &HostTensors| tensors.keys().filter(|name| !after_the_quantizer(name)).count();
+            assert_eq!(kept(&tensors), kept(&begun));
+        }
+        let (opened, after) = open_tokenizer(&whole, &device).unwrap();
+        assert_eq!(opened, config.tokenizer);
+        let (a, b) = (before.encode(pictures.clone()), after.encode(pictures.clone()));
+        assert!(a.tokens == b.tokens, "{name}: the tokens changed");
+        assert_eq!(a.features.into_data(), b.features.into_data());
+        assert_eq!(after.decode(&b.tokens).dims(), [7, 3, 16, 16]);
+        assert_ne!(before.decode(&b.tokens).into_data(), after.decode(&b.tokens).into_data());
+        assert!(series(&whole, "quantizer").is_empty() && !series(&whole, "adaptive_weight").is_empty());
+
+        assert_eq!(step_by_step(&run("steps"), train), 9);
+        assert_same_end(&whole, &run("steps"), weights, name);
+    }
+}
+
+#[test]
+fn a_tokenizer_starts_from_another_one() {
+    let temporary = tempfile::tempdir().unwrap();
+    let data = temporary.path().join("data");
+    pairs(&data, 4);
+    let first = trained_tokenizer(temporary.path(), &data);
+    let folder = temporary.path().join("folder");
+    let (shape, tokenizer) = open_tokenizer(&first, &Device::flex()).unwrap();
+    save_tokenizer(&shape, &tokenizer, &folder, Storage::F32).unwrap();
+    // With a rate of zero everything stays where it starts, and what is measured is the start.
+    let mut still = TokenizerTraining { from: Some(folder.clone()), ..tokenizer_training(&data, 1) };
+    (still.optimiser.learning_rate, still.optimiser.weight_decay) = (0.0, 0.0);
+    let run = temporary.path().join("still");
+    train_tokenizer::train(&still, &session(&run, Start::Fresh)).unwrap();
+    assert!(tokenizer_weights(&run, &shape)[0] == collect(&tokenizer));
+    for name in ["validation/psnr_satellite", "validation/psnr_map"] {
+        let best = series(&first, name).into_iter().fold(0.0, f64::max);
+        assert_close(&series(&run, name), &[best], 1e-4, name);
+    }
+    // The whole tokenizer may go on learning with a decoder of another shape.
+    let shape = TokenizerConfig {
+        decoder: Some(DecoderConfig { fold: 4, channels: 8, multipliers: vec![2], residual_blocks: 1 }),
+        ..shape
+    };
+    let all = TokenizerTraining { tokenizer: shape.clone(), ..still.clone() };
+    let run = temporary.path().join("all");
+    train_tokenizer::train(&all, &session(&run, Start::Fresh)).unwrap();
+    let [weights, _] = tokenizer_weights(&run, &shape);
+    let begun = collect(&tokenizer);
+    assert!(weights.iter().all(|(name, tensor)| name.starts_with("decoder.") || begun[name] == *tensor));
+
+    let alone = TokenizerTraining { learn: Learn::Decoder, ..still };
+    let run = temporary.path().join("refused");
+    let refused = |change: &dyn Fn(&mut TokenizerTraining)| {
+        let mut config = alone.clone();
+        change(&mut config);
+        let error = train_tokenizer::train(&config, &session(&run, Start::Fresh)).unwrap_err();
+        assert!(!run.exists(), "nothing is made for a training that cannot begin");
+        (error.to_string(), error)
+    };
+    let key = |(text, error): (String, TrainError), wanted: &str, part: &str| {
+        let right = matches!(&error, TrainError::Config { key, .. } if *key == wanted);
+        assert!(right && text.contains(part), "{text}");
+    };
+    key(refused(&|config| config.from = None), "from", "needs the tokenizer");
+    key(refused(&|config| config.token_noise = 1.5), "token_noise", "between 0 and 1");
+    key(refused(&|config| config.token_noise = f64::NAN), "token_noise", "between 0 and 1");
+    let noisy_whole = |config: &mut TokenizerTraining| (config.learn, config.token_noise) = (Learn::All, 0.1);
+    key(refused(&noisy_whole), "token_noise", "learn = \"decoder\"");
+    key(refused(&|config| config.tokenizer.vocabulary = 30), "from", "vocabulary");
+    key(refused(&|config| config.tokenizer.phi_ratio = 0.25), "from", "another phi_ratio;");
+    let wider = |config: &mut TokenizerTraining| {
+        (config.learn, config.tokenizer.channels) = (Learn::All, 16);
+    };
+    key(refused(&wider), "from", "encoder.");
+    let deeper = |config: &mut TokenizerTraining| {
+        (config.learn, config.tokenizer.residual_blocks) = (Learn::All, 2);
+    };
+    key(refused(&deeper), "from", "blocks.1");
+    let (text, error) = refused(&|config| config.from = Some(temporary.path().join("nowhere")));
+    assert!(matches!(error, TrainError::Model(_)) && text.contains("nowhere"), "{text}");
+    let text = toml::to_string(&alone).unwrap().replacen("learn = \"decoder\"", "learn = \"decodr\"", 1);
+    let error = toml::from_str::<TokenizerTraining>(&text).unwrap_err().to_string();
+    assert!(error.contains("decodr") && error.contains("decoder"), "{error}");
 }
 
 #[test]
@@ -768,6 +930,7 @@ fn wrong_configurations_are_named() {
         (&tokenizer, "crop_min", "crop_mn"),
         (&tokenizer, "batch_size", "batch_sze"),
         (&tokenizer, "beta", "betta"),
+        (&tokenizer, "ssim", "sssim"),
         (&transformer, "hide_place", "hide_places"),
         (&transformer, "clip_norm", "clip_nrm"),
         (&transformer, "drop_path", "drop_pth"),

@@ -51,6 +51,25 @@ pub struct TokenizerConfig {
     pub phi_count: usize,
     /// Mixing ratio of φ: h ← (1 − ratio)·h + ratio·φ(h).
     pub phi_ratio: f64,
+    /// The decoder's shape, when it is not the encoder's mirrored. What is decoded costs little of a generation, and
+    /// its shape does not change the tokens. Stays the last key: in TOML it is a table.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decoder: Option<DecoderConfig>,
+}
+
+/// The convolutions of a decoder. Self-attention and the linear path are as [`TokenizerConfig`] says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DecoderConfig {
+    /// Side of the square of pixels that the last convolution makes per position; `fold` · 2^(levels − 1) is the
+    /// encoder's stride.
+    pub fold: usize,
+    /// Channels at the finest level.
+    pub channels: usize,
+    /// Channel multiplier of each level from the finest to the coarsest; every level but the finest doubles the side.
+    pub multipliers: Vec<usize>,
+    /// Residual blocks per level less one, as the encoder's mirrored.
+    pub residual_blocks: usize,
 }
 
 impl Default for TokenizerConfig {
@@ -69,6 +88,7 @@ impl Default for TokenizerConfig {
             linear_path: false,
             phi_count: 4,
             phi_ratio: 0.5,
+            decoder: None,
         }
     }
 }
@@ -76,7 +96,17 @@ impl Default for TokenizerConfig {
 impl TokenizerConfig {
     /// Pixels per side of one token of the finest scale.
     pub fn stride(&self) -> usize {
-        self.fold << (self.multipliers.len().max(1) - 1)
+        stride(self.fold, &self.multipliers)
+    }
+
+    /// The decoder's shape: its own, or the encoder's.
+    pub fn decoder_shape(&self) -> DecoderConfig {
+        self.decoder.clone().unwrap_or_else(|| DecoderConfig {
+            fold: self.fold,
+            channels: self.channels,
+            multipliers: self.multipliers.clone(),
+            residual_blocks: self.residual_blocks,
+        })
     }
 
     /// The scales of the pyramid.
@@ -94,6 +124,9 @@ impl TokenizerConfig {
         }
         if self.fold == 0 || self.channels == 0 || self.latent_width == 0 || self.residual_blocks == 0 {
             return Err(wrong("fold, channels, latent_width, residual_blocks", "must be above zero"));
+        }
+        if let Some(decoder) = &self.decoder {
+            decoder.check(self.stride())?;
         }
         if self.vocabulary < 2 {
             return Err(wrong("vocabulary", "needs at least two codes"));
@@ -121,6 +154,34 @@ impl TokenizerConfig {
         }
         Ok(())
     }
+}
+
+impl DecoderConfig {
+    fn check(&self, encoder_stride: usize) -> Result<(), ConfigError> {
+        if self.multipliers.is_empty() || self.multipliers.len() > 8 || self.multipliers.contains(&0) {
+            return Err(wrong("decoder.multipliers", "needs one to eight multipliers above zero"));
+        }
+        if self.fold == 0 || self.channels == 0 || self.residual_blocks == 0 {
+            return Err(wrong("decoder.fold, channels, residual_blocks", "must be above zero"));
+        }
+        let (levels, own) = (self.multipliers.len(), stride(self.fold, &self.multipliers));
+        if own != encoder_stride {
+            let fold = self.fold;
+            return Err(wrong(
+                "decoder",
+                format!(
+                    "fold {fold} and {levels} multipliers make {own} px per token (fold · 2^(multipliers − 1)), but the \
+                     encoder's make {encoder_stride} px; change decoder.fold or the number of decoder.multipliers"
+                ),
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Pixels per side of one token.
+fn stride(fold: usize, multipliers: &[usize]) -> usize {
+    fold << (multipliers.len().max(1) - 1)
 }
 
 /// How attention scores are made.
@@ -324,5 +385,56 @@ mod tests {
         assert_eq!(config.check().unwrap_err().key, "picture_side");
         let unknown: Result<TokenizerConfig, _> = serde_json::from_str(r#"{"chanels": 3}"#);
         assert!(unknown.unwrap_err().to_string().contains("chanels"));
+    }
+
+    #[test]
+    fn a_decoder_may_have_a_shape_of_its_own() {
+        let text = r#"{"picture_side":256,"sides":[1,4,16],"vocabulary":1024,"latent_width":96,"quantizer_depth":2,
+            "fold":8,"channels":64,"multipliers":[1,2],"residual_blocks":1,"attention":true,"linear_path":true,
+            "phi_count":4,"phi_ratio":0.5,
+            "decoder":{"fold":2,"channels":32,"multipliers":[1,1,2,4],"residual_blocks":1}}"#;
+        let config: TokenizerConfig = serde_json::from_str(text).unwrap();
+        config.check().unwrap();
+        assert_eq!(config.decoder_shape(), config.decoder.clone().unwrap());
+        let back: TokenizerConfig = toml::from_str(&toml::to_string(&config).unwrap()).unwrap();
+        assert_eq!(back, config);
+
+        let problem = |change: &dyn Fn(&mut DecoderConfig)| {
+            let mut wrong = config.clone();
+            change(wrong.decoder.as_mut().unwrap());
+            wrong.check().unwrap_err()
+        };
+        let error = problem(&|decoder| decoder.fold = 4);
+        assert_eq!(error.key, "decoder");
+        assert!(error.problem.contains("32 px") && error.problem.contains("16 px"), "{error}");
+        assert_eq!(problem(&|decoder| decoder.multipliers = vec![1, 2]).key, "decoder");
+        for multipliers in [vec![], vec![1, 0, 2, 4], vec![1; 9]] {
+            assert_eq!(
+                problem(&|decoder| decoder.multipliers.clone_from(&multipliers)).key,
+                "decoder.multipliers"
+            );
+        }
+        assert!(problem(&|decoder| decoder.fold = 0).key.contains("fold"));
+        assert!(problem(&|decoder| decoder.channels = 0).key.contains("channels"));
+        assert!(problem(&|decoder| decoder.residual_blocks = 0).key.contains("residual_blocks"));
+        for text in
+            [text.replace(r#"{"fold":2,"#, r#"{"folds":2,"fold":2,"#), text.replace(r#"{"fold":2,"#, "{")]
+        {
+            let error = serde_json::from_str::<TokenizerConfig>(&text).unwrap_err().to_string();
+            assert!(error.contains("fold"), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_shape_of_the_encoder_is_the_decoders_unless_it_is_given() {
+        let config = TokenizerConfig::default();
+        let shape = config.decoder_shape();
+        assert_eq!((shape.fold, shape.channels, shape.residual_blocks), (1, 160, 2));
+        assert_eq!(shape.multipliers, config.multipliers);
+        // Folders from before the key are written as they were.
+        assert!(!serde_json::to_string(&config).unwrap().contains("decoder"));
+        let bundled = include_str!("../../../models/earthmapper-mini/tokenizer/config.json");
+        let read: TokenizerConfig = serde_json::from_str(bundled).unwrap();
+        assert_eq!(serde_json::to_string_pretty(&read).unwrap().trim(), bundled.trim());
     }
 }

@@ -32,7 +32,7 @@ pub mod translator;
 pub mod weights;
 pub mod windows;
 
-pub use config::{EarthMapperConfig, TokenizerConfig, TransformerConfig};
+pub use config::{DecoderConfig, EarthMapperConfig, TokenizerConfig, TransformerConfig};
 pub use earthmapper_geo::{LonLat, Modality, Place};
 pub use model::{EarthMapper, ModelError};
 pub use packed::Precision;

@@ -3,10 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Distribution, Tensor};
-use earthmapper::config::{AdaptiveNorm, AttentionKind, Forcing};
+use earthmapper::config::{AdaptiveNorm, AttentionKind, DecoderConfig, Forcing};
 use earthmapper::guidance::{ComplexityGuidance, Guidance};
+use earthmapper::init::Init;
+use earthmapper::model::{load_tokenizer, save_tokenizer};
 use earthmapper::pictures::to_tensor;
-use earthmapper::tokenizer::Encoding;
+use earthmapper::tokenizer::{Encoding, MultiScaleTokenizer, PackedTokenizer};
+use earthmapper::weights::{Missing, Storage, apply, collect};
 use earthmapper::{
     Condition, EarthMapper, EarthMapperConfig, GenerationOptions, Known, LonLat, Modality, Place, Precision,
     SamplerConfig, TokenizerConfig, TransformerConfig, Translator,
@@ -85,6 +88,104 @@ fn the_tokenizer_gives_the_same_within_rounding() {
         let pictures = pictures(2);
         assert!(difference(model.features(pictures.clone()), packed.features(pictures)) < 1e-4);
         assert!(difference(model.decode_features(features.clone()), packed.decode_features(features)) < 1e-4);
+    }
+}
+
+/// A tokenizer of random weights without layers that begin as zeros, which would hide what is wrong before them.
+fn loud(config: &TokenizerConfig) -> MultiScaleTokenizer {
+    let tokenizer = MultiScaleTokenizer::new(config, &mut Init::new(3, &Device::flex()));
+    let mut tensors = collect(&tokenizer);
+    for tensor in tensors.values_mut().filter(|tensor| tensor.values.iter().all(|value| *value == 0.0)) {
+        let value = |i: usize| ((i * 7919 + 13) as f32).sin() * 0.05;
+        tensor.values = (0..tensor.values.len()).map(value).collect();
+    }
+    apply(tokenizer, tensors, Missing::Refuse).unwrap()
+}
+
+#[test]
+fn a_decoder_of_another_shape_than_the_encoders() {
+    let decoder = |fold, multipliers: &[usize], residual_blocks| {
+        Some(DecoderConfig { fold, channels: 12, multipliers: multipliers.into(), residual_blocks })
+    };
+    // Finer than the encoder (as many levels more as it folds less), coarser, of one level, and with none at all.
+    for (decoder, attention, linear_path) in [
+        (decoder(2, &[1, 1, 2], 2), true, true),
+        (decoder(1, &[1, 1, 2, 3], 1), true, false),
+        (decoder(8, &[2], 1), true, true),
+        (decoder(4, &[3, 1], 1), false, true),
+        (None, true, true),
+    ] {
+        let config = TokenizerConfig {
+            picture_side: 64,
+            sides: vec![1, 3, 8],
+            vocabulary: 60,
+            latent_width: 8,
+            quantizer_depth: 2,
+            fold: 4,
+            channels: 32,
+            multipliers: vec![1, 2],
+            residual_blocks: 1,
+            attention,
+            linear_path,
+            decoder: decoder.clone(),
+            ..Default::default()
+        };
+        let tokenizer = loud(&config);
+        let mirrored = loud(&TokenizerConfig { decoder: None, ..config.clone() });
+        let packed = PackedTokenizer::new(&tokenizer, 64);
+        for batch in [1, 2, 3] {
+            let pictures = pictures(batch);
+            let encoding = tokenizer.encode(pictures.clone());
+            let made = tokenizer.decode(&encoding.tokens);
+            assert_eq!(made.dims(), [batch, 3, 64, 64]);
+            let reconstruction = tokenizer.quantizer.reconstructions(&encoding.tokens).pop().unwrap();
+            assert!(difference(made.clone(), packed.decode_features(reconstruction.clone())) < 1e-4);
+            // Not only the linear path and the clamp.
+            let flat = tokenizer.decode(&encoding.tokens) - mirrored.decode_features(reconstruction);
+            assert_eq!(flat.abs().max().into_scalar::<f32>() > 1e-3, decoder.is_some());
+            for i in 0..batch {
+                let alone = tokenizer.decode(&encoding.tokens.picture(i));
+                assert!(difference(made.clone().narrow(0, i, 1), alone) < 1e-5);
+            }
+            assert!(difference(encoding.features, packed.features(pictures)) < 1e-4);
+        }
+
+        let shape = config.decoder_shape();
+        let weights = collect(&tokenizer);
+        let finest = shape.channels * shape.multipliers[0];
+        assert_eq!(
+            weights["decoder.conv_out.weight"].shape,
+            [3 * shape.fold * shape.fold, finest, 3, 3],
+            "the finest level is the one before the last convolution"
+        );
+        let last = shape.multipliers.len() - 1;
+        let coarsest = shape.channels * shape.multipliers[last];
+        assert_eq!(weights["decoder.conv_in.weight"].shape, [coarsest, 8, 3, 3]);
+        assert!(
+            weights.contains_key(&format!(
+                "decoder.levels.{last}.blocks.{}.conv2.weight",
+                shape.residual_blocks
+            ))
+        );
+        let has = |start: String| weights.keys().any(|name| name.starts_with(&start));
+        assert!(!has(format!("decoder.levels.{}.", last + 1)) && !has("decoder.levels.0.resample".into()));
+        for level in 0..=last {
+            assert_eq!(has(format!("decoder.levels.{level}.attentions")), attention && level == last);
+        }
+        assert_eq!(has("decoder.middle.attention".into()), attention);
+
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tokenizer");
+        save_tokenizer(&config, &tokenizer, &path, Storage::F32).unwrap();
+        let (back, loaded) = load_tokenizer(&path, &Device::flex()).unwrap();
+        assert_eq!((back, collect(&loaded)), (config.clone(), weights));
+        // Its weights are no other decoder's.
+        if decoder.is_some() {
+            let text = serde_json::to_string(&TokenizerConfig { decoder: None, ..config }).unwrap();
+            std::fs::write(path.join("config.json"), text).unwrap();
+            let error = load_tokenizer(&path, &Device::flex()).unwrap_err().to_string();
+            assert!(error.contains("decoder."), "{error}");
+        }
     }
 }
 

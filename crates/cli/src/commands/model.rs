@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::ValueEnum;
 use earthmapper::EarthMapper;
 use earthmapper::weights::{self, Storage};
-use earthmapper_lab::export::{card, export_model};
+use earthmapper_lab::export::{card, export_model, with_decoder_of};
 use earthmapper_lab::import::{import_tokenizer, import_var};
 use serde_json::json;
 
@@ -39,6 +39,9 @@ pub struct ExportArgs {
     /// The transformer's run folder; its best checkpoint's averaged weights are taken.
     #[arg(long, value_name = "DIR", env = "EARTHMAPPER_FROM_RUN")]
     from_run: PathBuf,
+    /// A tokenizer, or its run folder, whose decoder is taken: one of the same tokens, trained with learn = "decoder".
+    #[arg(long, value_name = "DIR", env = "EARTHMAPPER_DECODER")]
+    decoder: Option<PathBuf>,
     /// How weights are stored.
     #[arg(long, value_enum, default_value_t = StorageName::F16, env = "EARTHMAPPER_STORAGE")]
     storage: StorageName,
@@ -143,6 +146,9 @@ fn export(args: &ExportArgs, output: &Output) -> Result<()> {
     check_new(&args.output)?;
     let device = earthmapper::device::device("cpu")?;
     let mut model = export_model(&args.from_run, &device)?;
+    if let Some(folder) = &args.decoder {
+        model = with_decoder_of(model, folder, &device)?;
+    }
     if let Some(path) = &args.generation {
         let text = read(path)?;
         model.generation =

@@ -15,6 +15,15 @@ pub const MAXIMUM_PSNR: f64 = 100.0;
 /// Side of the SSIM window, in pixels.
 const SSIM_WINDOW: usize = 7;
 
+/// K₁ and K₂ of the paper.
+pub(crate) const SSIM_CONSTANTS: [f64; 2] = [0.01, 0.03];
+
+/// Side of the SSIM window in a picture of this size.
+pub(crate) fn ssim_window(width: usize, height: usize) -> usize {
+    let fits = SSIM_WINDOW.min(width).min(height);
+    if fits % 2 == 1 { fits } else { fits - 1 }
+}
+
 fn mean_square_error(prediction: &Picture, truth: &Picture) -> Result<f64, MetricsError> {
     check_sizes(prediction, truth)?;
     // Runs short enough for sums of 32 bits, of which a processor adds many at a time.
@@ -61,8 +70,7 @@ pub fn peak_signal_to_noise_ratio(prediction: &Picture, truth: &Picture) -> Resu
 pub fn structural_similarity(prediction: &Picture, truth: &Picture) -> Result<f64, MetricsError> {
     check_sizes(prediction, truth)?;
     let (width, height) = (truth.width() as usize, truth.height() as usize);
-    let fits = SSIM_WINDOW.min(width).min(height);
-    let window = if fits % 2 == 1 { fits } else { fits - 1 };
+    let window = ssim_window(width, height);
     let sum: f64 = (0..3)
         .map(|channel| channel_similarity(prediction.rgb(), truth.rgb(), channel, (width, height), window))
         .sum();
@@ -89,9 +97,8 @@ impl Moments {
 
     /// SSIM of a window of `count` pixels with values 0 … 255.
     fn similarity(self, count: f64) -> f64 {
-        // K₁ = 0.01 and K₂ = 0.03 of the paper.
-        const STABILISE_MEANS: f64 = (0.01 * 255.0) * (0.01 * 255.0);
-        const STABILISE_VARIANCES: f64 = (0.03 * 255.0) * (0.03 * 255.0);
+        const STABILISE_MEANS: f64 = (SSIM_CONSTANTS[0] * 255.0) * (SSIM_CONSTANTS[0] * 255.0);
+        const STABILISE_VARIANCES: f64 = (SSIM_CONSTANTS[1] * 255.0) * (SSIM_CONSTANTS[1] * 255.0);
         let [x, y, xx, yy, xy] = self.0.map(|sum| sum as f64 / count);
         let sample = if count > 1.0 { count / (count - 1.0) } else { 1.0 };
         let (variance_x, variance_y) = (sample * (xx - x * x), sample * (yy - y * y));

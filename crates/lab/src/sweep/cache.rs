@@ -51,8 +51,9 @@ impl Digests {
                 files.push(self.file(&loss.vgg)?);
                 files.extend(loss.heads.as_ref().map(|heads| self.file(heads)).transpose()?);
             }
-            let config = without(config, &["data", "training", "validation"]);
-            of(&json!(["tokenizer", FORMAT, config, both(pairs)?, files]))
+            let from = config.from.as_ref().map(|folder| self.tokenizer(folder)).transpose()?;
+            let config = without(config, &["data", "training", "validation", "from"]);
+            of(&json!(["tokenizer", FORMAT, config, both(pairs)?, files, from]))
         });
         let tokenizer = tokenizer.transpose()?;
         let transformer = settings.transformer.as_ref().map(|config| {

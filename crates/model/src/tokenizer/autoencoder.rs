@@ -191,15 +191,16 @@ pub struct Decoder {
 
 impl Decoder {
     pub(super) fn new(config: &TokenizerConfig, init: &mut Init) -> Self {
-        let last = config.multipliers.len() - 1;
-        let mut width = config.channels * config.multipliers[last];
+        let shape = config.decoder_shape();
+        let last = shape.multipliers.len() - 1;
+        let mut width = shape.channels * shape.multipliers[last];
         let conv_in = init.conv(config.latent_width, width, 3);
         let middle = Middle::new(width, config.attention, init);
         let mut levels = Vec::new();
-        for (i, multiplier) in config.multipliers.iter().enumerate().rev() {
-            let output = config.channels * multiplier;
+        for (i, multiplier) in shape.multipliers.iter().enumerate().rev() {
+            let output = shape.channels * multiplier;
             let mut level = Level { blocks: Vec::new(), attentions: Vec::new(), resample: None };
-            for _ in 0..=config.residual_blocks {
+            for _ in 0..=shape.residual_blocks {
                 level.blocks.push(ResidualBlock::new(width, output, init));
                 width = output;
                 if config.attention && i == last {
@@ -217,10 +218,10 @@ impl Decoder {
             levels,
             norm_out: init.group_norm(width),
             conv_out: match config.linear_path {
-                true => init.silent_conv(width, 3 * config.fold * config.fold, 3),
-                false => init.conv(width, 3 * config.fold * config.fold, 3),
+                true => init.silent_conv(width, 3 * shape.fold * shape.fold, 3),
+                false => init.conv(width, 3 * shape.fold * shape.fold, 3),
             },
-            fold: config.fold,
+            fold: shape.fold,
         }
     }
 

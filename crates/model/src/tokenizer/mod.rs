@@ -110,6 +110,25 @@ impl MultiScaleTokenizer {
         self.decode_features(last)
     }
 
+    /// This tokenizer's way to the tokens, and another's from them to the picture: its decoder, the convolution before
+    /// it and the linear path's way out.
+    ///
+    /// # Panics
+    /// When only one of the two has a linear path.
+    pub fn with_decoder_of(self, other: &Self) -> Self {
+        let linear = match (self.linear, &other.linear) {
+            (Some(own), Some(other)) => Some(LinearPath { out: other.out.clone(), ..own }),
+            (None, None) => None,
+            _ => panic!("only one of the tokenizers has a linear path"),
+        };
+        Self {
+            after_quantizer: other.after_quantizer.clone(),
+            decoder: other.decoder.clone(),
+            linear,
+            ..self
+        }
+    }
+
     /// Weight of the decoder's last convolution, which the adaptive adversarial weight is measured at.
     pub fn last_weight(&self) -> Tensor<4> {
         self.decoder.last_weight()

@@ -176,8 +176,29 @@ impl ResidualQuantizer {
         share: f64,
         random: &mut impl Rng,
     ) -> (TokenPyramid, Vec<Tensor<3>>) {
+        let (tokens, reconstructions) = self.encode_mistaken(features, share, random);
+        (tokens, self.inputs_from(&reconstructions))
+    }
+
+    /// The same mistakes for teaching the decoder to live with them: also gives the reconstruction that they end in.
+    pub fn reconstruct_with_mistakes(
+        &self,
+        features: Tensor<4>,
+        share: f64,
+        random: &mut impl Rng,
+    ) -> (TokenPyramid, Tensor<4>) {
+        let (tokens, mut reconstructions) = self.encode_mistaken(features, share, random);
+        (tokens, reconstructions.pop().expect("at least one scale"))
+    }
+
+    fn encode_mistaken(
+        &self,
+        features: Tensor<4>,
+        share: f64,
+        random: &mut impl Rng,
+    ) -> (TokenPyramid, Vec<Tensor<4>>) {
         let device = features.device();
-        let (tokens, reconstructions) = self.encode_taking(features, |codes| {
+        self.encode_taking(features, |codes| {
             let right: Vec<u32> = codes.into_data_as::<i64>().iter::<i64>().map(|code| code as u32).collect();
             let mut taken = right.clone();
             for position in taken.chunks_mut(self.depth) {
@@ -189,8 +210,7 @@ impl ResidualQuantizer {
                 }
             }
             codes_tensor(&taken, self.depth, &device)
-        });
-        (tokens, self.inputs_from(&reconstructions))
+        })
     }
 
     /// Quantizes with gradients, for training the tokenizer: VQ-VAE's codebook and commitment terms, weighted 1 and
