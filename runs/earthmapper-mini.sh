@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# From a folder of pairs to a finished model folder, with everything that belongs to it: tokenizer, transformer, export,
+# From a folder of pairs to a finished model folder, with everything that belongs to it: tokenizer, decoder, transformer, export,
 # evaluation, model card and picture. Every stage goes on where it was interrupted; run the same command again.
 #
 #   runs/earthmapper-mini.sh                                   # the bundled model, anew, into runs/earthmapper-mini/model
@@ -7,7 +7,8 @@
 #   runs/earthmapper-mini.sh --data DIR --device vulkan        # other pairs, another device
 #
 # Options:
-#   --configs DIR     folder with tokenizer.toml, transformer.toml, generation.json and data.md [configs/earthmapper-mini]
+#   --configs DIR     folder with tokenizer.toml, maybe decoder.toml, transformer.toml, generation.json,
+#                     data.md and maybe palette.json [configs/earthmapper-mini]
 #   --data DIR        folder of the pairs, instead of the one in the configurations
 #   --out DIR         where runs and results go [runs/NAME of the folder of configurations]
 #   --device NAME     cpu, cuda, vulkan, metal or auto [cpu]
@@ -43,12 +44,23 @@ value() { awk -v want="$2" -F' *= *' '
 
 # Copies of the configurations, with this folder of pairs and these run folders.
 mkdir -p "$out"
-for name in tokenizer transformer; do
-    sed ${data:+-e "s|^folder = .*|folder = \"$data\"|"} -e "s|^tokenizer = .*|tokenizer = \"$out/tokenizer\"|" \
-        "$configs/$name.toml" >"$out/$name.toml"
+stages=(tokenizer transformer) last_tokenizer=tokenizer
+if [ -f "$configs/decoder.toml" ]; then stages=(tokenizer decoder transformer) last_tokenizer=decoder; fi
+for name in "${stages[@]}"; do
+    sed ${data:+-e "s|^folder = .*|folder = \"$data\"|" -e "s|^manifest = .*|manifest = \"$data\"|"} -e "s|^from = .*|from = \"$out/tokenizer\"|" \
+        -e "s|^tokenizer = .*|tokenizer = \"$out/$last_tokenizer\"|" "$configs/$name.toml" >"$out/$name.toml"
 done
-folder=${data:-$(value "$configs/transformer.toml" data.folder)}
+# What the program calls the training of a stage.
+kind() { if [ "$1" = transformer ]; then echo transformer; else echo tokenizer; fi; }
 pairs() { echo "$(value "$configs/transformer.toml" "$1.first")..$(value "$configs/transformer.toml" "$1.last")"; }
+if [ "$(value "$configs/transformer.toml" data.layout)" = manifest ]; then
+    folder=${data:-$(value "$configs/transformer.toml" data.manifest)}
+    measured=(--split validation --training "$folder")
+else
+    folder=${data:-$(value "$configs/transformer.toml" data.folder)}
+    measured=(--pairs "$(pairs validation)" --training "$folder" --training-pairs "$(pairs training)")
+fi
+if [ -f "$configs/palette.json" ]; then measured+=(--palette "$configs/palette.json"); fi
 
 # Goes on with a run that has begun.
 train() {
@@ -56,7 +68,7 @@ train() {
     shift 2
     local resume=
     if [ -e "$run" ]; then resume=--resume; fi
-    step "$program" train "$name" -c "$out/$name.toml" --run "$run" --device "$device" $resume "$@"
+    step "$program" train "$(kind "$name")" -c "$out/$name.toml" --run "$run" --device "$device" $resume "$@"
 }
 
 milliseconds() { echo $(($(date +%s%N) / 1000000)); }
@@ -65,15 +77,15 @@ if [ -n "$dry_run" ]; then
     trial=$(mktemp -d "$out/trial.XXXX")
     trap 'rm -rf "$trial"' EXIT
     report=
-    for name in tokenizer transformer; do
+    for name in "${stages[@]}"; do
         # One step with all that comes before it, then two more, which tell what a step takes.
         for count in 1 3; do
-            sed -e "s|^steps = .*|steps = $count|" -e "s|^tokenizer = .*|tokenizer = \"$trial/tokenizer\"|" \
-                -e "s|^warm_up = .*|warm_up = 1|" "$out/$name.toml" >"$trial/$name.toml"
+            sed -e "s|^steps = .*|steps = $count|" -e "s|^from = .*|from = \"$trial/tokenizer\"|" \
+                -e "s|^tokenizer = .*|tokenizer = \"$trial/$last_tokenizer\"|" -e "s|^warm_up = .*|warm_up = 1|" "$out/$name.toml" >"$trial/$name.toml"
             resume=
             if [ $count = 3 ]; then resume=--resume; fi
             begin=$(milliseconds)
-            step "$program" train "$name" -c "$trial/$name.toml" --run "$trial/$name" --device "$device" $resume
+            step "$program" train "$(kind "$name")" -c "$trial/$name.toml" --run "$trial/$name" --device "$device" $resume
             declare "took_$count=$(($(milliseconds) - begin))"
         done
         # Each variant of the augmented pairs is encoded once, at most as many as there are epochs.
@@ -97,8 +109,7 @@ if [ -n "$dry_run" ]; then
     exit
 fi
 
-train tokenizer "$out/tokenizer"
-train transformer "$out/transformer"
+for name in "${stages[@]}"; do train "$name" "$out/$name"; done
 model=$out/model
 if [ ! -e "$model" ]; then
     step "$program" model export "$model" --from-run "$out/transformer" --storage "$storage" \
@@ -107,13 +118,13 @@ fi
 # Tables, sheets and the model card.
 card=()
 if [ -f "$configs/data.md" ]; then card=(--data-text "$configs/data.md"); fi
-step "$program" evaluate --model "$model" --device "$device" --data "$folder" --pairs "$(pairs validation)" \
-    --training "$folder" --training-pairs "$(pairs training)" --seed 0 --out "$out/evaluation" --overwrite \
+step "$program" evaluate --model "$model" --device "$device" --data "$folder" "${measured[@]}" \
+    --seed 0 --out "$out/evaluation" --overwrite \
     --from-run "$out/transformer" "${card[@]}"
 step cp "$out/evaluation/README.md" "$model/README.md"
 step "$program" model info --model "$model"
 # Map → photograph → map of the invented town.
-step "$program" translate examples/map.png "$out/satellite.png" --to satellite --model "$model" --seed 1 --overwrite
+step "$program" translate examples/map.png "$out/satellite.png" --to satellite --model "$model" --seed 3 --overwrite
 step "$program" translate "$out/satellite.png" "$out/map.png" --to map --model "$model" --overwrite
 step cargo run --release --example side_by_side -- "$out/translation.png" examples/map.png "$out/satellite.png" "$out/map.png"
 printf '\nthe model is in %s, its tables in %s, its picture is %s\n' "$model" "$out/evaluation" "$out/translation.png"
