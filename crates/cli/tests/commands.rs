@@ -95,6 +95,8 @@ fn every_way_of_generation_works() {
         "--key-points attract --tau 0.4 --strength 2",
         "--key-points sharpen --tau 0.4 --sharpness 0.3",
         "--temperature 0.7 --top-k 5 --top-p 0.9",
+        "--views 1",
+        "--views 8 --seam outpaint",
         "--decode sampled",
         "--decode expected-last",
         "--decode expected",

@@ -6,6 +6,7 @@ use std::process::Command;
 
 use support::{Finished, SIDE, Workshop};
 
+const USAGE: i32 = 2;
 const BAD_INPUT: i32 = 3;
 const MODEL: i32 = 4;
 
@@ -86,6 +87,21 @@ fn masks_and_given_pictures_of_another_size() {
         BAD_INPUT,
         "small.png: is 8 × 8",
     );
+}
+
+#[test]
+fn views_of_what_has_one() {
+    let workshop = Workshop::new();
+    workshop.refuses(&format!("{} --views 3", translate("good.png")), USAGE, "must be 1, 2, 4 or 8");
+    let satellite = "translate good.png out/made.png --to satellite --model model";
+    workshop.refuses(&format!("{satellite} --views 4"), USAGE, "--views 4 needs --to map");
+    for command in [
+        "outpaint good.png out/made.png --as map --left 3",
+        "inpaint good.png out/made.png --as map --mask good.png",
+        "generate out/a.png out/b.png",
+    ] {
+        workshop.refuses(&format!("{command} --model model --views 4"), USAGE, "'--views'");
+    }
 }
 
 #[test]

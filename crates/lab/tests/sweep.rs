@@ -371,6 +371,10 @@ fn what_cannot_be_swept_is_refused_before_anything_is_done() {
             "a 1.5: evaluate.generation.to_map.sampler.top_p: must be between 0 and 1",
         ),
         (
+            axis("key = \"evaluate.generation.to_map.views\"\nvalues = [1, 3]"),
+            "a 3: evaluate.generation.to_map.views: must be 1, or toward the map 1, 2, 4 or 8",
+        ),
+        (
             axis(&format!("{key}values = [{}]", "1, ".repeat(300))),
             "the grid has 300 points, more than 256; shorten an axis or raise max_points",
         ),

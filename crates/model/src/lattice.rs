@@ -10,7 +10,9 @@ use earthmapper_geo::Place;
 use earthmapper_geo::picture::Picture;
 
 use crate::canvas::{Fade, mean_byte};
-use crate::translator::{Condition, GenerationError, GenerationOptions, Translator};
+use crate::scene::MadeWindow;
+use crate::translator::{GenerationError, GenerationOptions, Translator};
+use crate::views::WindowTask;
 use crate::windows::window_seed;
 
 /// Windows that are remembered beyond those needed right now.
@@ -65,14 +67,8 @@ pub struct Lattice<'a> {
 
 struct Window {
     /// None where the source has nothing.
-    made: Option<Made>,
+    made: Option<MadeWindow>,
     needed: u64,
-}
-
-struct Made {
-    picture: Picture,
-    /// One value per token.
-    uncertainty: Vec<f32>,
 }
 
 impl<'a> Lattice<'a> {
@@ -160,7 +156,7 @@ impl<'a> Lattice<'a> {
     fn sums<const N: usize>(
         &self,
         area: PlaneArea,
-        values: impl Fn(&Made, usize, usize) -> [f32; N],
+        values: impl Fn(&MadeWindow, usize, usize) -> [f32; N],
     ) -> Vec<[f32; N]> {
         let (width, height) = (area.width as usize, area.height as usize);
         let mut sums = vec![[0.0f32; N]; width * height];
@@ -214,22 +210,22 @@ impl<'a> Lattice<'a> {
             return Ok(());
         }
         let half = f64::from(self.span) / 2.0;
-        let conditions: Vec<Condition> = self
-            .translator
-            .encode(&pictures)
-            .into_iter()
+        let views = self.options.views_toward(self.to)?;
+        let sources = self.translator.encode_views(&pictures, views, self.batch_size);
+        let tasks: Vec<WindowTask> = sources
+            .iter()
             .zip(&seen)
-            .map(|(encoding, corner)| {
-                let place = plane.place(corner.0 as f64 + half, corner.1 as f64 + half);
-                Condition::translation(self.translator.model(), encoding, self.to, place)
+            .map(|(source, &(x, y))| WindowTask {
+                source,
+                place: plane.place(x as f64 + half, y as f64 + half),
+                seed: window_seed(self.seed, (x as u32, y as u32)),
+                before: None,
             })
             .collect();
-        let seeds: Vec<u64> =
-            seen.iter().map(|&(x, y)| window_seed(self.seed, (x as u32, y as u32))).collect();
-        let made = self.translator.run(&conditions, &seeds, self.options, &mut |_| {})?.remove(0);
-        let pictures = self.translator.decode(made.reconstruction).into_iter().zip(made.uncertainty);
-        for (corner, (picture, uncertainty)) in seen.into_iter().zip(pictures) {
-            let made = Some(Made { picture: picture.resized(self.span, self.span), uncertainty });
+        let made = self.translator.translate_views(&tasks, self.to, self.options, self.batch_size)?;
+        for (corner, made) in seen.into_iter().zip(made) {
+            let picture = made.picture.resized(self.span, self.span);
+            let made = Some(MadeWindow { picture, ..made });
             self.made.insert(corner, Window { made, needed: self.now });
         }
         Ok(())

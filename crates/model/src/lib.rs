@@ -29,6 +29,7 @@ mod streams;
 pub mod tokenizer;
 pub mod transformer;
 pub mod translator;
+pub mod views;
 pub mod weights;
 pub mod windows;
 

@@ -12,6 +12,7 @@ use crate::model::EarthMapper;
 use crate::sampler::{Sampler, SamplerConfig, entropy, softmax};
 use crate::streams::{Plan, Streams};
 use crate::tokenizer::{Encoding, TokenPyramid, codes_tensor};
+use crate::views::View;
 
 /// What is known of one picture before generation.
 // There are a handful of these per picture; a box would buy nothing.
@@ -91,6 +92,38 @@ pub struct GenerationOptions {
     pub sampler: SamplerConfig,
     /// Which embeddings are decoded.
     pub decode: Decode,
+    /// In how many views a translation toward the map is made, 1, 2, 4 or 8; see [`views`](crate::views). They cost as
+    /// many times the work. Toward the satellite it is 1: many photographs fit one map, and what several inventions agree
+    /// on is no photograph. Looked at by translations of pictures, scenes and tiles and by evaluations only; [`Translator::run`],
+    /// in-painting, out-painting and the generation of pairs are always one view.
+    #[serde(skip_serializing_if = "is_one")]
+    pub views: usize,
+}
+
+/// Labels, keys and files that were written before there were views stay what they are.
+// Serde passes a reference.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_one(views: &usize) -> bool {
+    *views == 1
+}
+
+impl GenerationOptions {
+    /// The views that a translation toward `to` is made in.
+    ///
+    /// # Errors
+    /// When there is no such number of views, or several toward the satellite.
+    pub fn views_toward(&self, to: Modality) -> Result<&'static [View], GenerationError> {
+        match View::some(self.views) {
+            Some(views) if views.len() == 1 || to == Modality::Map => Ok(views),
+            Some(_) => Err(GenerationError::OneView { views: self.views, to }),
+            None => Err(GenerationError::Views(self.views)),
+        }
+    }
+
+    /// The same in one view, as is all that is not a translation.
+    pub fn in_one_view(self) -> Self {
+        Self { views: 1, ..self }
+    }
 }
 
 impl Default for GenerationOptions {
@@ -100,6 +133,7 @@ impl Default for GenerationOptions {
             key_points: KeyPointForce::Off,
             sampler: SamplerConfig::default(),
             decode: Decode::Sampled,
+            views: 1,
         }
     }
 }
@@ -142,6 +176,17 @@ pub enum GenerationError {
         expected: usize,
         /// In the condition.
         found: usize,
+    },
+    /// The option `views` is another number.
+    #[error("views: is {0}; make it 1, 2, 4 or 8")]
+    Views(usize),
+    /// The option `views` is above 1 toward the satellite.
+    #[error("views: is {views}; toward the {to} there is one view, make it 1")]
+    OneView {
+        /// What it is.
+        views: usize,
+        /// What is to be made.
+        to: Modality,
     },
     /// Every picture is known: there is nothing to generate.
     #[error("every picture is known; there is nothing to generate")]

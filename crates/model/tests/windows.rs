@@ -362,3 +362,44 @@ fn a_pair_is_generated_from_its_seed() {
     assert_eq!(translator.generate(&setting(&options, 7)).unwrap(), pair);
     assert_ne!(translator.generate(&setting(&options, 8)).unwrap(), pair);
 }
+
+#[test]
+fn views_do_not_depend_on_batches_and_matter_to_translations_only() {
+    let model = tiny();
+    let translator = Translator::new(&model);
+    let picture = drawn(37, 21);
+    let viewed = |views| GenerationOptions { views, ..options() };
+    let made = |views: usize, to: Modality, windows: &WindowOptions| {
+        translator.translate(&picture, to, &setting(&viewed(views), 5), windows, &mut |_, _| {})
+    };
+    for seam in [Seam::Blend, Seam::Outpaint, Seam::Crop] {
+        let joined = |batch_size| WindowOptions { batch_size, seam, samples: 2, ..Default::default() };
+        let one = made(4, Modality::Map, &joined(1)).unwrap();
+        for batch_size in [0, 3, 32] {
+            let many = made(4, Modality::Map, &joined(batch_size)).unwrap();
+            for (one, many) in one.iter().zip(&many) {
+                assert_eq!(one.picture, many.picture, "{seam}, {batch_size} at once");
+                assert_eq!(one.uncertainty, many.uncertainty, "{seam}, {batch_size} at once");
+            }
+        }
+        let plain = made(1, Modality::Map, &joined(3)).unwrap();
+        assert_ne!(one[0].picture, plain[0].picture);
+        assert_ne!(one[0].uncertainty, plain[0].uncertainty);
+    }
+    let windows = WindowOptions::default();
+    for views in [0, 3, 16] {
+        let error = made(views, Modality::Map, &windows).unwrap_err();
+        assert_eq!(error, GenerationError::Views(views));
+        assert!(error.to_string().starts_with("views: "));
+    }
+    let to = Modality::Satellite;
+    assert_eq!(made(2, to, &windows).unwrap_err(), GenerationError::OneView { views: 2, to });
+    made(1, to, &windows).unwrap();
+    let mask = Mask::drawn(37, 21, |x, y| x > 30 && y < 9);
+    let filled = |views: usize| {
+        let (options, mut progress) = (viewed(views), |_: usize, _: usize| {});
+        let setting = setting(&options, 4);
+        translator.inpaint(&picture, Modality::Map, &mask, None, &setting, &mut progress).unwrap()
+    };
+    assert_eq!(filled(8), filled(1));
+}

@@ -19,7 +19,7 @@ use earthmapper_lab::metrics::Palette;
 use earthmapper_lab::nets::{Inception, Lpips};
 
 use crate::exit::{BadInput, Usage};
-use crate::settings::{GenerationArgs, ModelArgs, Output, PlaceArgs, interrupt, usable_place};
+use crate::settings::{GenerationArgs, ModelArgs, Output, PlaceArgs, ViewsArgs, interrupt, usable_place};
 
 /// Measure a model, or pictures made elsewhere, on pairs, beside baselines
 #[derive(clap::Args, Debug)]
@@ -91,6 +91,8 @@ pub struct Args {
     /// Acts on both directions.
     #[command(flatten)]
     generation: GenerationArgs,
+    #[command(flatten)]
+    views: ViewsArgs,
     #[command(flatten)]
     model: ModelArgs,
 }
@@ -170,7 +172,8 @@ fn training(args: &Args, folder: &Path) -> Result<PairFolder> {
 
 /// What the flags say about a model.
 fn set_options(options: &mut EvaluateOptions, args: &Args, model: &EarthMapper) -> Result<()> {
-    options.generation.to_map = args.generation.options(&model.generation.to_map)?;
+    let to_map = args.generation.options(&model.generation.to_map)?;
+    options.generation.to_map = args.views.applied(to_map, Modality::Map)?;
     options.generation.to_satellite = args.generation.options(&model.generation.to_satellite)?;
     options.seed = args.generation.seed;
     options.place = usable_place(model, args.place.place()?);

@@ -37,7 +37,7 @@ pub fn run(args: Args, output: &Output) -> Result<()> {
     let model = args.model.load()?;
     Modality::ALL.into_iter().try_for_each(|modality| check_modality(&model, modality))?;
     let place = usable_place(&model, place);
-    let options = args.generation.options(&model.generation.to_satellite)?;
+    let options = args.generation.options(&model.generation.to_satellite)?.in_one_view();
     let side = model.tokenizer_config.picture_side;
     let facts = json!({ "seed": args.generation.seed, "width": side, "height": side });
     if args.files.dry_run {

@@ -69,7 +69,7 @@ pub fn run(args: Args, output: &Output) -> Result<()> {
     }
     let place = usable_place(&model, place);
     args.files.check_size(&model, (width.into(), height.into()), &paths)?;
-    let options = args.generation.options(model.generation.towards(args.modality))?;
+    let options = args.generation.options(model.generation.towards(args.modality))?.in_one_view();
     let facts = json!({ "seed": args.generation.seed, "pixels": mask.hole_count() });
     if args.files.dry_run {
         return output.outputs(&paths, true, facts);

@@ -64,7 +64,7 @@ pub fn run(args: Args, output: &Output) -> Result<()> {
     check_modality(&model, args.modality)?;
     let place = usable_place(&model, place);
     args.files.check_size(&model, (width, height), &paths)?;
-    let options = args.generation.options(model.generation.towards(args.modality))?;
+    let options = args.generation.options(model.generation.towards(args.modality))?.in_one_view();
     let facts = json!({ "seed": args.generation.seed, "width": width, "height": height });
     if args.files.dry_run {
         return output.outputs(&paths, true, facts);

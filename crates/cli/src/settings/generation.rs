@@ -3,9 +3,11 @@
 use anyhow::Result;
 use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
+use earthmapper::Modality;
 use earthmapper::guidance::{Complexity, Guidance, KeyPointForce};
 use earthmapper::sampler::SamplerConfig;
 use earthmapper::translator::{Decode, GenerationOptions};
+use earthmapper::views::View;
 
 use super::{positive, share};
 use crate::exit::Usage;
@@ -54,6 +56,33 @@ pub struct GenerationArgs {
     /// Which embeddings are decoded.
     #[arg(long, value_enum, env = "EARTHMAPPER_DECODE")]
     pub decode: Option<DecodeName>,
+}
+
+/// In how many views translations are made; what is not given is the model's own choice.
+#[derive(Args, Debug, Clone)]
+pub struct ViewsArgs {
+    /// Toward the map: translate so many mirrored and turned views of each window and take, per pixel, the colour nearest to the others'. Better maps for as many times the work.
+    #[arg(long, value_name = "1|2|4|8", value_parser = views, env = "EARTHMAPPER_VIEWS")]
+    pub views: Option<usize>,
+}
+
+impl ViewsArgs {
+    /// The options with what the flag says.
+    ///
+    /// # Errors
+    /// [`Usage`] for several views toward the satellite.
+    pub fn applied(&self, options: GenerationOptions, to: Modality) -> Result<GenerationOptions> {
+        let options = GenerationOptions { views: self.views.unwrap_or(options.views), ..options };
+        match self.views.map(|_| options.views_toward(to)) {
+            Some(Err(_)) => Err(Usage(format!("--views {} needs --to map", options.views)).into()),
+            _ => Ok(options),
+        }
+    }
+}
+
+fn views(text: &str) -> Result<usize, String> {
+    let count = text.trim().parse().ok().filter(|&count| View::some(count).is_some());
+    count.ok_or_else(|| "must be 1, 2, 4 or 8".into())
 }
 
 /// Names of [`Complexity`].

@@ -18,7 +18,7 @@ use earthmapper_lab::progress::{Interrupt, ProgressMode};
 use serde_json::json;
 
 pub use files::{Content, FileArgs, Written, one_by_one};
-pub use generation::GenerationArgs;
+pub use generation::{GenerationArgs, ViewsArgs};
 
 use crate::exit::NoModel;
 

@@ -4,8 +4,9 @@ use std::time::Instant;
 
 use earthmapper::pictures::{from_tensor, to_tensor};
 use earthmapper::sampler::derive_seed;
-use earthmapper::tokenizer::Encoding;
-use earthmapper::translator::{Condition, Generated, GenerationOptions, Translator};
+use earthmapper::scene::MadeWindow;
+use earthmapper::translator::{GenerationOptions, Translator};
+use earthmapper::views::WindowTask;
 use earthmapper::{EarthMapper, Modality, Place};
 use earthmapper_geo::pairs::{Pair, PairError, PairFolder};
 use earthmapper_geo::picture::{Picture, PictureLimits};
@@ -53,13 +54,10 @@ impl<'a> Bench<'a> {
         Ok(Self { model, options, side: model.tokenizer_config.picture_side as u32 })
     }
 
-    pub fn encode(&self, pictures: &[Picture]) -> Encoding {
-        self.model.encode(to_tensor(pictures, &self.model.device()))
-    }
-
     /// The tokenizer's own reconstruction.
     pub fn reconstruct(&self, pictures: &[Picture]) -> Vec<Picture> {
-        from_tensor(self.model.decode(&self.encode(pictures).tokens))
+        let encoding = self.model.encode(to_tensor(pictures, &self.model.device()));
+        from_tensor(self.model.decode(&encoding.tokens))
     }
 
     /// The seed of a picture: of its pair's name rather than its position, so that it comes out the same among any others.
@@ -83,22 +81,24 @@ impl<'a> Bench<'a> {
         self.options.place.or_else(own)
     }
 
-    /// Translates encoded pictures toward `target`.
+    /// Translates pictures toward `target`.
     pub fn make(
         &self,
-        encoded: &Encoding,
+        sources: &[Picture],
         target: Modality,
         generation: &GenerationOptions,
         seeds: &[u64],
         places: &[Option<Place>],
     ) -> Result<Made, EvaluateError> {
         let began = Instant::now();
-        let condition = |i: usize| Condition::translation(self.model, encoded.picture(i), target, places[i]);
-        let conditions: Vec<Condition> = (0..encoded.batch()).map(condition).collect();
-        let mut made = Translator::new(self.model).run(&conditions, seeds, generation, &mut |_| {})?;
-        let Generated { reconstruction, uncertainty, .. } = made.remove(0);
-        let pictures = from_tensor(self.model.decode_features(reconstruction));
-        let uncertainty = uncertainty.iter().map(|tokens| grey(tokens)).collect();
+        let (translator, batch_size) = (Translator::new(self.model), self.options.batch_size);
+        let views = generation.views_toward(target)?;
+        let sources = translator.encode_views(sources, views, batch_size);
+        let task = |(i, source)| WindowTask { source, place: places[i], seed: seeds[i], before: None };
+        let tasks: Vec<WindowTask> = sources.iter().enumerate().map(task).collect();
+        let made = translator.translate_views(&tasks, target, generation, batch_size)?;
+        let both = |MadeWindow { picture, uncertainty }| (picture, grey(&uncertainty));
+        let (pictures, uncertainty) = made.into_iter().map(both).unzip();
         Ok(Made { pictures, uncertainty, seconds: began.elapsed().as_secs_f64() })
     }
 }

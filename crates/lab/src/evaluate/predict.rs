@@ -153,10 +153,7 @@ fn run(
     let places: Vec<_> = all.clone().map(|i| places[repeated(i)]).collect();
     let seeds: Vec<u64> =
         all.map(|i| bench.seed(purposes[i % purposes.len()], &read[repeated(i)].name)).collect();
-    let began = std::time::Instant::now();
-    let encoded = bench.encode(&sources);
-    let encoding = began.elapsed().as_secs_f64();
-    let made = bench.make(&encoded, target, bench.options.generation.towards(target), &seeds, &places)?;
+    let made = bench.make(&sources, target, bench.options.generation.towards(target), &seeds, &places)?;
     let kinds = job.kinds();
     for (i, (picture, uncertainty)) in made.pictures.into_iter().zip(made.uncertainty).enumerate() {
         let name = &read[repeated(i)].name;
@@ -168,5 +165,5 @@ fn run(
             _ => predictions.put(kinds[i % purposes.len()], name, picture)?,
         }
     }
-    Ok(encoding + made.seconds)
+    Ok(made.seconds)
 }

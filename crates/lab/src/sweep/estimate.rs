@@ -79,8 +79,9 @@ fn work(settings: &Settings, pairs: usize) -> f64 {
     }
     let directions = evaluate.to.directions();
     let one = |target: Modality| {
-        let guided = evaluate.generation.towards(target).guidance.needs_unconditional();
-        if guided { GUIDED } else { 1.0 }
+        let generation = evaluate.generation.towards(target);
+        let guided = generation.guidance.needs_unconditional();
+        generation.views as f64 * if guided { GUIDED } else { 1.0 }
     };
     let sampled = pairs.min(evaluate.diversity_pictures as f64);
     let mut work = REST * pairs;

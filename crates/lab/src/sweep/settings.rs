@@ -147,7 +147,7 @@ impl Settings {
     pub(super) fn check(&self) -> Result<(), (String, String)> {
         for target in [Modality::Map, Modality::Satellite] {
             if self.evaluate.to.directions().include(target) {
-                check_generation(self.evaluate.generation.towards(target))
+                check_generation(self.evaluate.generation.towards(target), target)
                     .map_err(|(key, problem)| (format!("evaluate.generation.to_{target}.{key}"), problem))?;
             }
         }
@@ -166,7 +166,7 @@ impl Settings {
     }
 }
 
-fn check_generation(options: &GenerationOptions) -> Result<(), (&'static str, String)> {
+fn check_generation(options: &GenerationOptions, target: Modality) -> Result<(), (&'static str, String)> {
     let share = |value: f32| (0.0..=1.0).contains(&value);
     let positive = |value: f32| value.is_finite() && value > 0.0;
     let guidance = match &options.guidance {
@@ -185,6 +185,7 @@ fn check_generation(options: &GenerationOptions) -> Result<(), (&'static str, St
         (key_points, "key_points", "needs tau between 0 and 1 and a temperature above 0"),
         (positive(options.sampler.temperature), "sampler.temperature", "must be above 0"),
         (share(options.sampler.top_p), "sampler.top_p", "must be between 0 and 1"),
+        (options.views_toward(target).is_ok(), "views", "must be 1, or toward the map 1, 2, 4 or 8"),
     ];
     match checks.into_iter().find(|(good, ..)| !good) {
         Some((_, key, problem)) => Err((key, problem.into())),

@@ -12,12 +12,11 @@ use earthmapper_geo::window_journal::WindowId;
 use earthmapper_geo::{Modality, Place};
 
 use crate::canvas::Canvas;
-use crate::pictures::to_tensor;
 use crate::rows::RowResampler;
 use crate::sampler::derive_seed;
-use crate::tokenizer::Encoding;
-use crate::translator::{Condition, GenerationError, Known, Translator};
-use crate::windows::{Setting, filled_with_mean, window_seed};
+use crate::translator::{GenerationError, Translator};
+use crate::views::{View, Viewed, WindowTask};
+use crate::windows::{Setting, window_seed};
 use grid::{Grid, middle};
 
 /// How windows are joined.
@@ -60,7 +59,7 @@ impl std::fmt::Display for Seam {
 /// How a picture is cut into windows.
 #[derive(Clone, Copy, Debug)]
 pub struct WindowOptions {
-    /// Windows at once.
+    /// Windows at once; in several views, views of windows.
     pub batch_size: usize,
     /// The picture is resampled by this factor (above 0) before, and the result back after: for pictures at another
     /// ground resolution than the model's. The metres per pixel of the place are those before resampling.
@@ -168,7 +167,7 @@ impl Translator<'_> {
     /// A scene of the model's side is one window; a larger one is cut into overlapping windows, joined as
     /// [`WindowOptions::seam`] says; a smaller one is continued at its edges and cut back. Window (x, y) of sample s
     /// depends on the seed, x, y, s and, with [`Seam::Outpaint`], on its neighbours; not on the batch size. Every window
-    /// is encoded once, however many samples there are. `setting.place` is not looked at: the scene knows. Windows without
+    /// is encoded once per view, however many samples there are. `setting.place` is not looked at: the scene knows. Windows without
     /// any data are left black.
     ///
     /// In memory are about `2 · side` rows of the scene at the model's scale, per sample.
@@ -182,6 +181,7 @@ impl Translator<'_> {
         setting: &Setting,
         windows: &WindowOptions,
     ) -> Result<(), S::Error> {
+        let views = setting.options.views_toward(to)?;
         let grid = self.grid(scene.size(), windows.scale);
         let mut canvases: Vec<Canvas> =
             (0..windows.samples).map(|_| Canvas::new(grid.working.0.max(grid.side), grid.side)).collect();
@@ -200,7 +200,7 @@ impl Translator<'_> {
             }
             let wanted =
                 |column: usize| (0..windows.samples).any(|sample| !recalled.contains_key(&(sample, column)));
-            let sources = self.sources(scene, &grid, y, windows.batch_size.max(1), &wanted)?;
+            let sources = self.sources(scene, &grid, y, (views, windows.batch_size.max(1)), &wanted)?;
             let passes = match windows.seam {
                 Seam::Outpaint => grid.passes(),
                 Seam::Blend | Seam::Crop => 1,
@@ -219,7 +219,7 @@ impl Translator<'_> {
                             Some(Job { sample, column, row, source })
                         })
                         .collect();
-                    let made = self.make(&grid, &open, &canvases, to, setting, windows.seam)?;
+                    let made = self.make(&grid, &open, &canvases, to, setting, windows)?;
                     for (job, made) in open.iter().zip(&made) {
                         scene.keep([job.sample as u32, job.column as u32, row as u32], made)?;
                     }
@@ -292,13 +292,13 @@ impl Translator<'_> {
         Grid { side: self.side(), scene, working, columns, rows }
     }
 
-    /// Reads and encodes the wanted windows of a row; `None` for the others and where there is no data at all.
+    /// Reads and encodes the wanted windows of a row in all views; `None` for the others and where there is no data at all.
     fn sources<S: Scene>(
         &self,
         scene: &mut S,
         grid: &Grid,
         y: u32,
-        batch_size: usize,
+        (views, batch_size): (&'static [View], usize),
         wanted: &dyn Fn(usize) -> bool,
     ) -> Result<Vec<Option<Source>>, S::Error> {
         let mut sources = Vec::with_capacity(grid.columns.len());
@@ -316,11 +316,11 @@ impl Translator<'_> {
             }
             let mut encoded = match pictures.is_empty() {
                 true => Vec::new(),
-                false => self.encode(&pictures),
+                false => self.encode_views(&pictures, views, batch_size),
             }
             .into_iter();
             let source = |place: Option<Option<Place>>| {
-                place.map(|place| Source { place, encoding: encoded.next().expect("one per picture") })
+                place.map(|place| Source { place, picture: encoded.next().expect("one per picture") })
             };
             sources.extend(places.into_iter().map(source));
         }
@@ -335,43 +335,22 @@ impl Translator<'_> {
         canvases: &[Canvas],
         to: Modality,
         setting: &Setting,
-        seam: Seam,
+        windows: &WindowOptions,
     ) -> Result<Vec<MadeWindow>, GenerationError> {
-        if jobs.is_empty() {
-            return Ok(Vec::new());
-        }
-        let corner = |job: &Job| (grid.columns[job.column], grid.rows[job.row]);
-        let conditions: Vec<Condition> = jobs
+        let before = windows.seam == Seam::Outpaint;
+        let tasks: Vec<WindowTask> = jobs
             .iter()
             .map(|job| {
-                let before =
-                    (seam == Seam::Outpaint).then(|| canvases[job.sample].window(corner(job), grid.side));
-                self.condition(job.source, before.as_ref(), to)
+                let corner = (grid.columns[job.column], grid.rows[job.row]);
+                WindowTask {
+                    source: &job.source.picture,
+                    place: job.source.place,
+                    seed: window_seed(sample_seed(setting.seed, job.sample), corner),
+                    before: before.then(|| canvases[job.sample].window(corner, grid.side)),
+                }
             })
             .collect();
-        let seeds: Vec<u64> =
-            jobs.iter().map(|job| window_seed(sample_seed(setting.seed, job.sample), corner(job))).collect();
-        let made = self.run(&conditions, &seeds, setting.options, &mut |_| {})?.remove(0);
-        let pictures = self.decode(made.reconstruction).into_iter();
-        Ok(pictures
-            .zip(made.uncertainty)
-            .map(|(picture, uncertainty)| MadeWindow { picture, uncertainty })
-            .collect())
-    }
-
-    /// What is known of a window: its source and, with outpainting, what neighbours made of it.
-    fn condition(&self, source: &Source, before: Option<&(Picture, Mask)>, to: Modality) -> Condition {
-        let model = self.model();
-        let mut condition = Condition::translation(model, source.encoding.clone(), to, source.place);
-        if let Some((picture, open)) = before
-            && open.holes().contains(&false)
-        {
-            let filled = filled_with_mean(picture, open);
-            let features = model.features(to_tensor(&[filled], &model.device()));
-            let target = model.transformer.index_of(to).expect("a translation's target");
-            condition.known[target] = Known::Part { features, hole: open.clone() };
-        }
-        condition
+        self.translate_views(&tasks, to, setting.options, windows.batch_size)
     }
 }
 
@@ -383,7 +362,7 @@ fn sample_seed(seed: u64, sample: usize) -> u64 {
 /// A window of the source.
 struct Source {
     place: Option<Place>,
-    encoding: Encoding,
+    picture: Viewed,
 }
 
 /// A window to be made.

@@ -61,6 +61,8 @@ pub struct MakeParams {
     pub top_k: Option<usize>,
     /// Probability up to which codes are kept; 0 keeps all.
     pub top_p: Option<f32>,
+    /// Views of each window, toward the map.
+    pub views: Option<usize>,
     /// Factor by which the picture is resampled for the model.
     pub scale: Option<f64>,
     /// Latitude in degrees.
@@ -117,6 +119,20 @@ impl MakeParams {
         Ok(options)
     }
 
+    /// The options of a translation, on top of the model's own.
+    pub fn translation(
+        &self,
+        defaults: &GenerationOptions,
+        to: Modality,
+    ) -> Result<GenerationOptions, Problem> {
+        let mut options = self.options(defaults)?;
+        if let Some(views) = self.views {
+            options.views = views;
+            options.views_toward(to).map_err(|error| Problem::BadRequest(error.to_string()))?;
+        }
+        Ok(options)
+    }
+
     /// How many results, within the limit.
     pub fn samples(&self, app: &App) -> Result<usize, Problem> {
         let most = app.config.limits.samples;
@@ -154,6 +170,7 @@ impl MakeParams {
             ("to", self.to.is_some()),
             ("as", self.kind.is_some()),
             ("samples", self.samples.is_some()),
+            ("views", self.views.is_some()),
             ("scale", self.scale.is_some()),
         ];
         match given.iter().find(|(name, is_given)| *is_given && !allowed.contains(name)) {

@@ -56,11 +56,11 @@ pub async fn translate(
     from: From,
     Sent(body): Sent,
 ) -> Result<Response, Problem> {
-    params.only(&["to", "samples", "scale"])?;
+    params.only(&["to", "samples", "views", "scale"])?;
     let to = params.to.ok_or_else(|| Problem::BadRequest("to: is missing; give map or satellite".into()))?;
     let (samples, place) = (params.samples(&app)?, params.place(&app)?);
     let answer = answer(&params, samples, Answer::Png)?;
-    let options = params.options(app.facts.generation.towards(to))?;
+    let options = params.translation(app.facts.generation.towards(to), to)?;
     let _pass = pass(&app, from)?;
     let pixels = app.config.limits.pixels;
     let input = blocking(move || read(&body, pixels)).await?;
@@ -69,10 +69,10 @@ pub async fn translate(
     let (width, height) =
         (f64::from(input.picture.width()) * scale, f64::from(input.picture.height()) * scale);
     let side = f64::from(app.facts.side);
-    let working = width.max(side) * height.max(side) * samples as f64;
+    let working = width.max(side) * height.max(side) * (samples * options.views) as f64;
     if working > (RESULTS * pixels) as f64 {
         let text = format!(
-            "all results together would have {working:.0} pixels; at most {} are made",
+            "all views of all results together would have {working:.0} pixels; at most {} are made",
             RESULTS * pixels
         );
         return Err(Problem::TooLarge(text));
@@ -109,7 +109,7 @@ pub async fn inpaint(
     let form = form.map_err(|error| Problem::UnsupportedType(error.body_text()))?;
     let place = params.place(&app)?;
     let answer = answer(&params, 1, Answer::Png)?;
-    let options = params.options(app.facts.generation.towards(kind))?;
+    let options = params.options(app.facts.generation.towards(kind))?.in_one_view();
     let _pass = pass(&app, from)?;
     let patience = Duration::from_secs(2 * app.config.limits.idle_seconds);
     let fields = tokio::time::timeout(patience, fields(form, &app)).await.map_err(|_| Problem::TooSlow)??;
@@ -153,7 +153,7 @@ pub async fn generate(
     params.only(&["samples"])?;
     let (samples, place) = (params.samples(&app)?, params.place(&app)?);
     let answer = answer(&params, 2, Answer::Json)?;
-    let options = params.options(&app.facts.generation.to_satellite)?;
+    let options = params.options(&app.facts.generation.to_satellite)?.in_one_view();
     let _pass = pass(&app, from)?;
     let seed = params.seed.unwrap_or(0);
     let label = app.facts.config.label("generated pair", seed, None, place, &options);

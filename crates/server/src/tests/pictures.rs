@@ -50,6 +50,10 @@ async fn pictures_are_translated() {
     assert_eq!((results.len(), several["synthetic"].as_bool()), (2, Some(true)));
     assert_eq!(inline(results[0]["picture"].as_str().unwrap()), made.picture());
     assert_eq!(inline(results[1]["uncertainty"].as_str().unwrap()).height(), 21);
+    let viewed = served.post(&format!("{path}&views=4"), "image/png", sent.clone()).await.is(200);
+    assert_ne!(viewed.picture(), made.picture());
+    let plain = served.post(&format!("{path}&views=1"), "image/png", sent.clone()).await.is(200);
+    assert_eq!(plain.picture(), made.picture());
     for wrong in [
         "",
         "?to=map&seed=x",
@@ -65,6 +69,8 @@ async fn pictures_are_translated() {
         "?to=map&as=map",
         "?to=map&nonsense=1",
         "?to=map&samples=0",
+        "?to=map&views=3",
+        "?to=satellite&views=4",
         "?to=map&samples=2&format=png",
         "?to=map&top_p=2",
         "?to=map&top_k=1000001",

@@ -22,7 +22,8 @@ use serde_json::json;
 
 use crate::exit::{BadInput, Interrupted, SomeFailed, Usage};
 use crate::settings::{
-    FileArgs, GenerationArgs, ModelArgs, Output, check_modality, interrupt, print, provenance, resolution,
+    FileArgs, GenerationArgs, ModelArgs, Output, ViewsArgs, check_modality, interrupt, print, provenance,
+    resolution,
 };
 use lower::LowerZooms;
 
@@ -80,6 +81,8 @@ pub struct Args {
     #[command(flatten)]
     generation: GenerationArgs,
     #[command(flatten)]
+    views: ViewsArgs,
+    #[command(flatten)]
     model: ModelArgs,
     #[command(flatten)]
     files: FileArgs,
@@ -102,6 +105,7 @@ pub fn run(args: Args, output: &Output) -> Result<()> {
     check_modality(&model, args.to)?;
     check_modality(&model, args.to.other())?;
     let options = args.generation.options(model.generation.towards(args.to))?;
+    let options = args.views.applied(options, args.to)?;
     let pyramid = PyramidOptions {
         to: args.to,
         seed: args.generation.seed,

@@ -5,8 +5,9 @@ mod raster;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use earthmapper::EarthMapper;
 use earthmapper::scene::{Seam, WindowOptions};
-use earthmapper::translator::Translator;
+use earthmapper::translator::{GenerationOptions, Translator};
 use earthmapper::windows::Setting;
 use earthmapper_geo::picture::read_picture;
 use earthmapper_geo::{Modality, Provenance};
@@ -14,8 +15,8 @@ use earthmapper_lab::progress::Progress;
 use serde_json::json;
 
 use crate::settings::{
-    Content, FileArgs, GenerationArgs, ModelArgs, Output, PlaceArgs, Written, check_modality, positive,
-    provenance, usable_place,
+    Content, FileArgs, GenerationArgs, ModelArgs, Output, PlaceArgs, ViewsArgs, Written, check_modality,
+    positive, provenance, usable_place,
 };
 
 /// Translate a picture (PNG, JPEG or WebP) or a GeoTIFF, of any size
@@ -52,6 +53,8 @@ pub struct Args {
     #[command(flatten)]
     generation: GenerationArgs,
     #[command(flatten)]
+    views: ViewsArgs,
+    #[command(flatten)]
     model: ModelArgs,
     #[command(flatten)]
     files: FileArgs,
@@ -79,7 +82,7 @@ pub fn run(args: Args, output: &Output) -> Result<()> {
     let scaled = |length: u32| (f64::from(length) * scale).round().max(1.0) as u64;
     args.files.check_size(&model, (scaled(width), scaled(height)), [])?;
     args.files.check_size(&model, (width.into(), height.into()), &paths)?;
-    let options = args.generation.options(model.generation.towards(args.to))?;
+    let options = args.options(&model)?;
     let translator = Translator::new(&model);
     let count = translator.window_count(scaled(width) as u32, scaled(height) as u32);
     let facts = json!({ "seed": args.generation.seed, "windows": count, "width": width, "height": height });
@@ -115,6 +118,11 @@ pub fn run(args: Args, output: &Output) -> Result<()> {
 }
 
 impl Args {
+    /// How tokens are drawn, and in how many views.
+    fn options(&self, model: &EarthMapper) -> Result<GenerationOptions> {
+        self.views.applied(self.generation.options(model.generation.towards(self.to))?, self.to)
+    }
+
     /// Puts how the picture was cut into windows into its label.
     fn note(&self, provenance: &mut Provenance, scale: f64) {
         provenance.extra.insert("seam".into(), self.seam.to_string());

@@ -122,7 +122,7 @@ pub fn run(args: Args, output: &Output) -> Result<()> {
         Some(scale) => scale,
         None => scale_of(&args, &model, middle)?,
     };
-    let options = args.generation.options(model.generation.towards(args.to))?;
+    let options = args.options(&model)?;
     let translator = Translator::new(&model);
     let scaled = |length: u32| (f64::from(length) * scale).round().max(1.0);
     let (working_width, working_height) = (scaled(width), scaled(height));
