@@ -92,15 +92,17 @@ fn masks_and_given_pictures_of_another_size() {
 #[test]
 fn views_of_what_has_one() {
     let workshop = Workshop::new();
-    workshop.refuses(&format!("{} --views 3", translate("good.png")), USAGE, "must be 1, 2, 4 or 8");
     let satellite = "translate good.png out/made.png --to satellite --model model";
     workshop.refuses(&format!("{satellite} --views 4"), USAGE, "--views 4 needs --to map");
     for command in [
-        "outpaint good.png out/made.png --as map --left 3",
-        "inpaint good.png out/made.png --as map --mask good.png",
-        "generate out/a.png out/b.png",
+        "translate good.png out/made.png --to map --model model --views 3",
+        "outpaint good.png out/made.png --as map --left 3 --model model --views 4",
+        "inpaint good.png out/made.png --as map --mask good.png --model model --views 4",
+        "generate out/a.png out/b.png --model model --views 4",
     ] {
-        workshop.refuses(&format!("{command} --model model --views 4"), USAGE, "'--views'");
+        let finished = workshop.run(command);
+        assert_eq!(finished.code, USAGE, "{command}: {}", finished.stderr);
+        assert!(finished.stderr.contains("--views"), "{command}: {}", finished.stderr);
     }
 }
 
