@@ -33,8 +33,12 @@ fn points_are_listed_computed_and_kept() {
     let workshop = workshop();
     let listed = workshop.run(&format!("{SWEEP} --dry-run")).succeeded();
     assert!(listed.stdout.contains("to do  top-k 1\n"), "{}", listed.stdout);
-    let summary = "2 points, 0 done, 2 to do; time to measure: unknown until a similar one is done";
-    assert!(listed.stdout.contains(summary), "{}", listed.stdout);
+    assert!(
+        listed.stdout.contains("2 points, 0 done, 2 to do; time to measure: about "),
+        "{}",
+        listed.stdout
+    );
+    assert!(listed.stdout.contains(", judged by one pair of top-k 1, measured now in "), "{}", listed.stdout);
     assert!(!workshop.path("out/swept").exists());
 
     let swept = workshop.run(SWEEP).succeeded();
@@ -51,6 +55,19 @@ fn points_are_listed_computed_and_kept() {
     // Another setting makes other points.
     let fewer = format!("{SWEEP} --dry-run --set evaluate.pairs.limit=2 --set evaluate.to=satellite");
     assert!(workshop.run(&fewer).succeeded().stdout.contains("0 done, 2 to do; time to measure: about"));
+}
+
+#[test]
+fn what_has_to_be_trained_takes_an_unknown_time() {
+    let workshop = Workshop::with_pairs(3);
+    let text = "title = \"Depths\"\n[train]\ntokenizer = \"tokenizer.toml\"\n\
+                [evaluate]\ndata = { layout = \"side-by-side\", folder = \"pairs\" }\n\
+                [[axis]]\nname = \"D\"\nkey = \"tokenizer.tokenizer.quantizer_depth\"\nvalues = [1, 2]\n";
+    std::fs::write(workshop.path("sweep.toml"), text).unwrap();
+    let listed = workshop.run(&format!("{SWEEP} --dry-run")).succeeded();
+    let words =
+        "time to measure: unknown until a point is done; for 2 trainings: unknown until a training is done";
+    assert!(listed.stdout.contains(words), "{}", listed.stdout);
 }
 
 #[test]
@@ -117,7 +134,15 @@ fn a_stopped_sweep_goes_on() {
     assert!(killed.success());
     let stopped = support::Finished::from(child.wait_with_output().unwrap());
     assert_eq!(stopped.code, 130, "{}", stopped.stderr);
-    assert!(stopped.stderr.contains("of 40 points; the same command goes on"), "{}", stopped.stderr);
+    assert!(
+        stopped.stderr.contains("of 40 points, which are written; the same command goes on"),
+        "{}",
+        stopped.stderr
+    );
+    for name in ["sweep.md", "sweep.csv", "sweep.json", "sweep.html"] {
+        let text = std::fs::read_to_string(workshop.path("out/swept").join(name)).unwrap();
+        assert!(name == "sweep.json" || text.contains("not done"), "{name}: {text}");
+    }
     let swept = workshop.run(&format!("{SWEEP} --json")).succeeded();
     assert!(!swept.stderr.contains("point 1 of 40"), "{}", swept.stderr);
     assert_eq!(swept.json()["points"].as_array().unwrap().len(), 40);

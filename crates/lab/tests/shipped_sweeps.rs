@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use earthmapper_geo::pairs::PairSource;
 use earthmapper_lab::sweep::SweepConfig;
 
 /// Every file and its number of points; the base of tokenizers is no sweep.
@@ -43,6 +44,12 @@ fn shipped_sweeps_expand_to_their_points() {
         let config = SweepConfig::read(&file).unwrap();
         let points = config.points(&file).unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(points.len(), count, "{name}");
+        // Those of the New York pairs are beside the nearest of the pairs that were learned from.
+        for evaluate in points.iter().map(|point| &point.settings.evaluate) {
+            let is_new_york = matches!(evaluate.data, PairSource::SideBySide { .. });
+            let range = evaluate.training().map(|(data, pairs)| (data == &evaluate.data, pairs.to_string()));
+            assert_eq!(range, is_new_york.then(|| (true, "1..1000".to_owned())), "{name}");
+        }
         // No two points are the same, but for their names.
         for (index, point) in points.iter().enumerate() {
             let twin = points[..index].iter().find(|other| other.settings == point.settings);

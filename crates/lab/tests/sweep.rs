@@ -8,12 +8,13 @@ use std::time::{Duration, SystemTime};
 use burn::tensor::Device;
 use earthmapper::weights::Storage;
 use earthmapper::{EarthMapper, EarthMapperConfig, Modality, TokenizerConfig, TransformerConfig};
+use earthmapper_geo::pairs::{PairFolder, PairSelection, PairSource};
 use earthmapper_geo::{Picture, WriteOptions, write_picture};
-use earthmapper_lab::evaluate::Candidate;
+use earthmapper_lab::evaluate::{Candidate, Directions, EvaluateOptions, evaluate};
 use earthmapper_lab::progress::{Interrupt, ProgressMode};
 use earthmapper_lab::sweep::columns::Column;
 use earthmapper_lab::sweep::report::Results;
-use earthmapper_lab::sweep::{Plan, SweepConfig, SweepError, SweepOptions};
+use earthmapper_lab::sweep::{Basis, Plan, SweepConfig, SweepError, SweepOptions};
 
 const SIDE: u32 = 16;
 
@@ -210,7 +211,20 @@ fn a_stopped_sweep_goes_on() {
     watcher.join().unwrap();
     let Err(SweepError::Interrupted { done, of: 13 }) = stopped else { panic!("{stopped:?}") };
     assert!((2..13).contains(&done), "{done}");
-    assert!(!bench.path("out/sweep.csv").exists());
+    // What is done is written, and what is not is said so.
+    let read = |name: &str| fs::read_to_string(bench.path("out").join(name)).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&read("sweep.json")).unwrap();
+    let points = json["points"].as_array().unwrap();
+    assert_eq!(points.iter().filter(|point| point["done"] == true).count(), done);
+    assert!(points.iter().all(|point| point["failure"].is_null()));
+    let count = |text: &str, words: &str| text.matches(words).count();
+    assert_eq!(count(&read("sweep.md"), "| not done "), 13 - done);
+    assert!(read("sweep.md").contains(&format!("- {} of 13 points are not done; the same", 13 - done)));
+    assert_eq!(count(&read("sweep.csv"), ",not done,,,,\n"), 13 - done);
+    assert_eq!(count(&read("sweep.csv"), ",map,model,SSIM,all,"), done);
+    assert!(read("sweep.html").contains("not done"));
+    let plot = read("ssim-by-top-k.svg");
+    assert!((1..=done).contains(&count(&plot, "<circle")), "{plot}");
     let kept = bench.records("out");
     let results = bench.run(&file, "out");
     let records = bench.records("out");
@@ -218,6 +232,113 @@ fn a_stopped_sweep_goes_on() {
     // It ends where one that was never stopped does.
     let whole = bench.run(&file, "whole");
     assert_eq!(results.csv(), whole.csv());
+    assert!(!results.markdown().contains("not done"));
+}
+
+#[test]
+fn the_nearest_training_pair_is_measured_once_and_is_that_of_an_evaluation() {
+    let bench = Bench::new();
+    let text = grid("1, 4").replace("batch_size", "pairs = { first = 4 }\nbatch_size");
+    let without = bench.run(&bench.sweep(&text), "out");
+    let missing = "- nearest training pair: not computed; give evaluate.training";
+    assert!(without.markdown().contains(missing), "{}", without.markdown());
+    assert!(!without.markdown().contains("(nearest training pair)"));
+
+    // Training pairs make no point anew; a request to stop comes before they are looked at.
+    let file = bench.sweep(&text.replace("batch_size", "training = { pairs = { last = 3 } }\nbatch_size"));
+    assert_eq!(bench.plan(&file, "out").unwrap().done(), 5);
+    assert!(matches!(bench.run_stopped(&file, "out"), Err(SweepError::Interrupted { done: 5, of: 5 })));
+    let stopped = fs::read_to_string(bench.path("out/sweep.md")).unwrap();
+    assert!(stopped.contains("- nearest training pair: not computed yet; the same command"), "{stopped}");
+    let points = bench.records("out");
+    let results = bench.run(&file, "out");
+    assert_eq!(bench.records("out"), points);
+    // One for five points; it is there the next time, which computes nothing.
+    assert_eq!(fs::read_dir(bench.path("out/baselines")).unwrap().count(), 1);
+    assert_eq!(bench.run_stopped(&file, "out").unwrap().markdown(), results.markdown());
+    // Other training pairs are other baselines, of the same points.
+    let other = bench.sweep(&text.replace("batch_size", "training = { pairs = { last = 2 } }\nbatch_size"));
+    bench.run(&other, "out");
+    assert_eq!(fs::read_dir(bench.path("out/baselines")).unwrap().count(), 2);
+    assert_eq!(bench.records("out"), points);
+
+    // The numbers are those of an evaluation with the same training pairs.
+    let source = PairSource::SideBySide { folder: bench.path("pairs"), order: Default::default() };
+    let chosen = |first, last| PairSelection { first, last, ..Default::default() };
+    let pairs = PairFolder::open(&source, &chosen(Some(4), None)).unwrap();
+    let model = EarthMapper::load(&bench.path("model"), &Device::flex()).unwrap();
+    let mut options = EvaluateOptions::new(&model);
+    options.directions = Directions::ToMap;
+    options.training = Some(PairFolder::open(&source, &chosen(None, Some(3))).unwrap());
+    let evaluated = evaluate(&model, &pairs, &options, ProgressMode::Silent, &Interrupt::new()).unwrap();
+    for row in &results.rows {
+        let record = row.record.as_ref().unwrap();
+        for candidate in [Candidate::Blank, Candidate::Nearest] {
+            for metric in ["SSIM", "PSNR (dB)", "road F1, 2 px", "IoU mean"] {
+                let expected = evaluated.evaluation.section(Modality::Map).unwrap().number(candidate, metric);
+                let column = Column::new(Modality::Map, candidate, metric, metric);
+                assert_eq!(record.number(&column), expected.unwrap(), "{candidate} {metric}");
+            }
+        }
+    }
+    // Every table has it: all pairs, differences, and each number by urban density.
+    let markdown = results.markdown();
+    let tables = markdown.matches("\n|--").count() + markdown.matches("\n| --").count();
+    assert!(tables > 3, "{markdown}");
+    for name in ["(blank picture)", "(nearest training pair)", "(tokenizer's ceiling)"] {
+        // Samples that differ are the model's alone.
+        let of_model = markdown.matches("\n### diversity").count();
+        assert_eq!(markdown.matches(name).count(), tables - of_model, "{name}\n{markdown}");
+    }
+    assert!(!markdown.contains("not computed; give evaluate.training"));
+    let ssim = evaluated.evaluation.number(Modality::Map, Candidate::Nearest, "SSIM").unwrap();
+    assert!(results.csv().contains(&format!("map,nearest,SSIM,all,{ssim:.6},")), "{}", results.csv());
+    let json: serde_json::Value = serde_json::from_str(&results.json()).unwrap();
+    assert_eq!(json["baselines"][1]["candidate"], "nearest");
+
+    // Training pairs that cannot be read fail the baseline and not the points.
+    fs::create_dir(bench.path("damaged")).unwrap();
+    fs::write(bench.path("damaged/1.png"), "no picture").unwrap();
+    let damaged = format!(
+        "training.data = {{ layout = \"side-by-side\", folder = {:?} }}\nbatch_size",
+        bench.path("damaged")
+    );
+    let results = bench.run(&bench.sweep(&text.replace("batch_size", &damaged)), "out");
+    let failure = results.failure().unwrap().to_string();
+    assert!(failure.starts_with("nearest training pair: ") && failure.contains("1.png"), "{failure}");
+    assert!(results.rows.iter().all(|row| row.record.is_some()));
+    assert!(results.markdown().contains("- nearest training pair: not computed; "));
+}
+
+#[test]
+fn one_pair_says_how_long_a_sweep_takes() {
+    let bench = Bench::new();
+    let file = bench.sweep(&grid("1, 4"));
+    let options = bench.options("out");
+    let plan = bench.plan(&file, "out").unwrap();
+    let mut estimate = plan.estimate(&options);
+    assert_eq!((estimate.evaluations, &estimate.basis), (None, &None));
+    plan.try_a_pair(&mut estimate, &options).unwrap();
+    let Some(Basis::Pair { point, seconds }) = &estimate.basis else { panic!("{estimate:?}") };
+    assert_eq!(point, "index-add, top-k 1");
+    // Five points of six pairs and more samples take longer than one pair.
+    assert!(estimate.evaluations.unwrap() > 5.0 * 6.0 / 2.0 * seconds, "{estimate:?}");
+    assert!(!bench.path("out").exists(), "it kept something");
+    // With points that are done there is no need for it.
+    bench.run(&file, "out");
+    let plan = bench.plan(&bench.sweep(&grid("1, 6")), "out").unwrap();
+    let mut estimate = plan.estimate(&options);
+    assert_eq!(estimate.basis, Some(Basis::Points(5)));
+    let before = estimate.clone();
+    plan.try_a_pair(&mut estimate, &options).unwrap();
+    assert_eq!(estimate, before);
+    // What has to be trained first cannot be tried.
+    let text = "title = \"Depth\"\n[train]\ntokenizer = {tokenizer}\n[evaluate]\ndata = {data}\n\
+                [[axis]]\nname = \"D\"\nkey = \"tokenizer.tokenizer.quantizer_depth\"\nvalues = [1, 2]\n";
+    let (plan, options) = (bench.plan(&bench.sweep(text), "new").unwrap(), bench.options("new"));
+    let mut estimate = plan.estimate(&options);
+    plan.try_a_pair(&mut estimate, &options).unwrap();
+    assert_eq!((estimate.evaluations, estimate.basis, estimate.trainings), (None, None, 2));
 }
 
 #[test]
@@ -314,6 +435,9 @@ fn trainings_are_shared_and_a_failing_point_does_not_stop_the_others() {
                 [[axis]]\nname = \"D\"\nkey = \"tokenizer.tokenizer.quantizer_depth\"\nvalues = [1, 0, 3]\n";
     let file = bench.sweep(text);
     let results = bench.run(&file, "out");
+    // The others are in all files; of the failed one they say that it failed.
+    let csv = fs::read_to_string(bench.path("out/sweep.csv")).unwrap();
+    assert!(csv.contains("D 0,0,,,failed,,,,\n") && csv.contains("D 3,3,map,ceiling,SSIM,all,"), "{csv}");
     let failure = results.failure().unwrap().to_string();
     assert!(failure.starts_with("1 of 3 points failed, the others are written"), "{failure}");
     assert!(failure.contains("D 0: tokenizer: quantizer_depth"), "{failure}");

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::builder::BoolishValueParser;
-use earthmapper_lab::sweep::{Estimate, Plan, SweepConfig, SweepError, SweepOptions};
+use earthmapper_lab::sweep::{Basis, Estimate, Plan, SweepConfig, SweepError, SweepOptions};
 use serde_json::{Value, json};
 
 use crate::exit::Usage;
@@ -28,7 +28,7 @@ pub struct Args {
     /// cpu, cuda, cuda:N, vulkan, metal or auto.
     #[arg(long, default_value = "cpu", env = "EARTHMAPPER_DEVICE")]
     device: String,
-    /// List the points, which of them are done, and how long the others may take; compute nothing.
+    /// List the points, which of them are done, and how long the others may take; keep nothing.
     #[arg(long, value_parser = BoolishValueParser::new(), env = "EARTHMAPPER_DRY_RUN")]
     dry_run: bool,
 }
@@ -77,7 +77,10 @@ fn assignment(text: &str) -> Result<(String, Value)> {
 
 /// What a run would do.
 fn list(plan: &Plan, options: &SweepOptions, output: &Output) -> Result<()> {
-    let estimate = plan.estimate(options);
+    let mut estimate = plan.estimate(options);
+    if let Err(error) = plan.try_a_pair(&mut estimate, options) {
+        tracing::warn!("a pair cannot be measured, so the time is unknown: {error}");
+    }
     let mut text = String::new();
     for planned in &plan.points {
         let state = if planned.record.is_some() { "done" } else { "to do" };
@@ -94,21 +97,35 @@ fn list(plan: &Plan, options: &SweepOptions, output: &Output) -> Result<()> {
         })
         .collect();
     let seconds = json!({
-        "evaluations": estimate.evaluations, "trainings": estimate.trainings, "training": estimate.training,
+        "evaluations": estimate.evaluations, "judged_by": estimate.basis.as_ref().map(basis),
+        "trainings": estimate.trainings, "training": estimate.training,
     });
     output.result(&text, json!({ "points": points, "done": plan.done(), "seconds": seconds }))
 }
 
 fn time(estimate: &Estimate) -> String {
-    let minutes = |seconds: Option<f64>| match seconds {
+    let minutes = |seconds: Option<f64>, what: &str| match seconds {
         Some(seconds) if seconds < 90.0 => format!("about {seconds:.0} s"),
         Some(seconds) => format!("about {:.0} min", seconds / 60.0),
-        None => "unknown until a similar one is done".into(),
+        None => format!("unknown until a {what} is done"),
     };
-    let evaluations = format!("time to measure: {}", minutes(estimate.evaluations));
-    match estimate.trainings {
-        0 => evaluations,
-        count => format!("{evaluations}; for {count} trainings: {}", minutes(estimate.training)),
+    let mut text = format!("time to measure: {}", minutes(estimate.evaluations, "point"));
+    if let Some(found) = &estimate.basis {
+        text += &format!(", judged by {}", basis(found));
+    }
+    if estimate.trainings > 0 {
+        let training = minutes(estimate.training, "training");
+        text += &format!("; for {} trainings: {training}", estimate.trainings);
+    }
+    text
+}
+
+/// What an estimate rests on, in words.
+fn basis(found: &Basis) -> String {
+    match found {
+        Basis::Points(1) => "one point that is done".into(),
+        Basis::Points(count) => format!("{count} points that are done"),
+        Basis::Pair { point, seconds } => format!("one pair of {point}, measured now in {seconds:.1} s"),
     }
 }
 
@@ -122,7 +139,7 @@ pub fn code(error: &SweepError) -> Option<i32> {
         SweepError::NoModel { .. } => Some(exit::MODEL),
         SweepError::Pairs(error) => Some(exit::pairs(error)),
         SweepError::Interrupted { .. } => Some(exit::INTERRUPTED),
-        SweepError::SomeFailed { .. } => Some(exit::PARTLY),
+        SweepError::SomeFailed { .. } | SweepError::Baselines { .. } => Some(exit::PARTLY),
         SweepError::Foreign { .. } | SweepError::Run(_) | SweepError::Write(_) => Some(exit::FAILURE),
     }
 }

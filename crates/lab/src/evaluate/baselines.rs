@@ -5,11 +5,14 @@ use std::path::PathBuf;
 use earthmapper::Modality;
 use earthmapper_geo::pairs::{Pair, PairError, PairFolder};
 use earthmapper_geo::picture::Picture;
+use earthmapper_geo::provenance::Provenance;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::EvaluateError;
 use super::bench::{of_modality, square};
+use super::measure::Source;
+use super::report::Evaluated;
+use super::{Candidate, Directions, EvaluateError, EvaluateOptions, Subject, measure_and_gather};
 use crate::progress::{Interrupt, Progress, ProgressMode};
 
 /// The median colour of each kind of picture.
@@ -124,6 +127,39 @@ impl Training {
         let (pair, _) = square(&self.pairs, nearest, self.side)?;
         Ok(of_modality(&pair, target).clone())
     }
+}
+
+/// Nothing but what needs no model.
+struct Retrieval(Directions);
+
+impl Source for Retrieval {
+    fn candidates(&self, target: Modality) -> Vec<Candidate> {
+        // With photographs comes the way back, so maps are always there.
+        let is_there = target == Modality::Map || self.0.include(target);
+        if is_there { vec![Candidate::Nearest] } else { Vec::new() }
+    }
+
+    fn picture(&self, _: &str, _: Modality, _: Candidate) -> Result<Picture, EvaluateError> {
+        unreachable!("both baselines are made without a source")
+    }
+}
+
+/// Measures the blank picture and the nearest pair of `options.training`, at a side in pixels, without a model: the same
+/// numbers that [`evaluate`](super::evaluate) has for them. Options of generation do not matter.
+///
+/// # Errors
+/// See [`EvaluateError`].
+pub fn evaluate_baselines(
+    side: u32,
+    pairs: &PairFolder,
+    options: &EvaluateOptions,
+    progress: ProgressMode,
+    interrupt: &Interrupt,
+) -> Result<Evaluated, EvaluateError> {
+    let name = "baselines".to_owned();
+    let provenance = Provenance::new(name.clone(), "evaluation of baselines");
+    let (subject, source) = (Subject::Predictions { name }, Retrieval(options.directions));
+    measure_and_gather(subject, &source, side, pairs, options, provenance, progress, interrupt)
 }
 
 /// The file of a pair under the one name that it has for all.

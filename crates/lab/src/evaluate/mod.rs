@@ -42,7 +42,7 @@ use earthmapper_geo::pairs::PairFolder;
 use earthmapper_geo::picture::Picture;
 use earthmapper_geo::provenance::Provenance;
 
-pub use baselines::{BlankColours, Training};
+pub use baselines::{BlankColours, Training, evaluate_baselines};
 pub use error::EvaluateError;
 pub use evaluation::{Candidate, Evaluation, NotComputed, Section, Subject};
 pub use reconstruct::evaluate_tokenizer;

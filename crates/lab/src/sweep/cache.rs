@@ -25,6 +25,16 @@ pub struct Keys {
     pub weights: String,
     /// Of the point.
     pub point: String,
+    /// Of the baselines that need training pairs, but for the side in pixels; none without training pairs.
+    pub baselines: Option<String>,
+}
+
+impl Keys {
+    /// The digest of the baselines at a side in pixels.
+    pub fn baselines_at(&self, side: u32) -> Option<String> {
+        let found = self.baselines.as_ref()?;
+        Some(hex(Sha256::new_with_prefix(json!([found, side]).to_string())))
+    }
 }
 
 /// Digests of files, each computed once.
@@ -83,10 +93,19 @@ impl Digests {
             files.push(self.file(Path::new(path))?);
         }
         let pairs = self.pairs(&evaluate.data, &evaluate.pairs)?;
-        let named = ["model", "data", "pairs", "batch_size", "palette", "inception", "lpips"];
+        let named = ["model", "data", "pairs", "training", "batch_size", "palette", "inception", "lpips"];
         let plain = without(evaluate, &named);
         let point = of(&json!(["point", FORMAT, evaluation::FORMAT, plain, weights, pairs, files]))?;
-        Ok(Keys { tokenizer, transformer, weights, point })
+        let training = evaluate.training().map(|(data, chosen)| self.pairs(data, chosen)).transpose()?;
+        // Which kinds of pictures and which networks there are decides what is in them.
+        let lpips: Vec<bool> = evaluate.lpips.iter().map(|files| files.contains(',')).collect();
+        let targets = settings.directions().targets();
+        let kinds = json!([targets, evaluate.palette.is_some(), evaluate.inception.is_some(), lpips]);
+        let baselines = training.map(|training| {
+            of(&json!(["baselines", FORMAT, evaluation::FORMAT, kinds, training, pairs, files]))
+        });
+        let baselines = baselines.transpose()?;
+        Ok(Keys { tokenizer, transformer, weights, point, baselines })
     }
 
     fn known(

@@ -59,12 +59,18 @@ pub enum SweepError {
     #[error(transparent)]
     Write(#[from] WriteError),
     /// It was asked to stop; what is done is kept.
-    #[error("interrupted after {done} of {of} points; the same command goes on")]
+    #[error("interrupted after {done} of {of} points, which are written; the same command goes on")]
     Interrupted {
         /// Points done.
         done: usize,
         /// Points wanted.
         of: usize,
+    },
+    /// The nearest training pair failed; the points are written.
+    #[error("nearest training pair: {problem}; all points are written; the same command tries this again")]
+    Baselines {
+        /// What went wrong.
+        problem: String,
     },
     /// Some points failed; the others are written.
     #[error("{} of {of} points failed, the others are written; the same command tries these again: {}", failed.len(), failed.join("; "))]

@@ -3,7 +3,8 @@
 use earthmapper::Modality;
 use earthmapper_geo::pairs::PairFolder;
 
-use super::job::SweepOptions;
+use super::error::PointError;
+use super::job::{SweepOptions, Worker};
 use super::record::Record;
 use super::settings::{Measures, Settings};
 use super::{Plan, Planned};
@@ -17,22 +18,63 @@ const GUIDED: f64 = 1.8;
 const REST: f64 = 1.0;
 
 /// What is known of the time that is left.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Estimate {
-    /// Seconds of all evaluations that are left; none when no similar point is done.
+    /// Seconds of all evaluations that are left; none when no point is done.
     pub evaluations: Option<f64>,
+    /// What they are judged by.
+    pub basis: Option<Basis>,
+    /// The evaluations that are left, in plain translations.
+    left: f64,
     /// Trainings that are left.
     pub trainings: usize,
     /// Seconds of them, from steps like theirs; none when no similar training is done.
     pub training: Option<f64>,
 }
 
+/// What the time of evaluations is judged by.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Basis {
+    /// This many points that are done.
+    Points(usize),
+    /// One pair, measured for the purpose.
+    Pair {
+        /// Name of the point that it was measured as.
+        point: String,
+        /// Seconds that it took.
+        seconds: f64,
+    },
+}
+
 impl Plan {
+    /// Where an estimate knows no time to measure, because no point is done, measures one pair of the first point and judges by
+    /// it; keeps nothing. A sweep that trains stays unknown: its models are not there yet.
+    ///
+    /// # Errors
+    /// When the pair cannot be measured.
+    pub fn try_a_pair(&self, estimate: &mut Estimate, options: &SweepOptions) -> Result<(), PointError> {
+        let mut missing = self.points.iter().filter(|planned| planned.record.is_none());
+        let Some(Planned { point, keys, .. }) = missing.next().filter(|_| estimate.evaluations.is_none())
+        else {
+            return Ok(());
+        };
+        if self.points.iter().any(|planned| planned.point.settings.trains()) {
+            return Ok(());
+        }
+        let seconds = Worker::new(options).time_of_a_pair(&point.settings, keys)?;
+        let mut alone = point.settings.clone();
+        alone.evaluate.diversity_pictures = 0;
+        estimate.evaluations = Some(seconds / work(&alone, 1) * estimate.left);
+        estimate.basis = Some(Basis::Pair { point: point.label.clone(), seconds });
+        Ok(())
+    }
+
     /// The time that is left, judged by all points that are done in the sweep's folder.
     pub fn estimate(&self, options: &SweepOptions) -> Estimate {
-        let (mut seconds, mut done) = (0.0, 0.0);
+        let (mut seconds, mut done, mut points) = (0.0, 0.0, 0);
         let folders = std::fs::read_dir(options.points()).into_iter().flatten().flatten();
         for record in folders.filter_map(|folder| Record::read_any(&folder.path())) {
+            points += 1;
             seconds += record.seconds;
             done += work(&record.settings, record.measured.names.len());
         }
@@ -65,6 +107,8 @@ impl Plan {
         let steps: f64 = trainings.iter().map(|(.., steps)| *steps as f64).sum();
         Estimate {
             evaluations: (done > 0.0).then(|| seconds / done * left).or((left == 0.0).then_some(0.0)),
+            basis: (done > 0.0 && left > 0.0).then_some(Basis::Points(points)),
+            left,
             trainings: trainings.len(),
             training: (trained_steps > 0.0).then(|| trained_seconds / trained_steps * steps),
         }

@@ -11,13 +11,15 @@ use earthmapper::{EarthMapper, Precision, TokenizerConfig};
 use earthmapper_geo::files::WriteError;
 use earthmapper_geo::pairs::PairFolder;
 
+use super::baselines::Baselines;
 use super::cache::{Keys, short};
 use super::columns::{BITS, CODES_USED, STEPS, TRAINING_SECONDS};
 use super::error::PointError;
 use super::record::{FORMAT, Record};
 use super::settings::{EvaluateSettings, Measures, Settings};
+use crate::data::Places;
 use crate::evaluate::networks::{InceptionMetrics, LpipsMetric};
-use crate::evaluate::{EvaluateOptions, Evaluated, evaluate, evaluate_tokenizer};
+use crate::evaluate::{EvaluateOptions, Evaluated, evaluate, evaluate_baselines, evaluate_tokenizer};
 use crate::export::{export_model, open_tokenizer};
 use crate::nets::{Inception, Lpips};
 use crate::progress::{Interrupt, ProgressMode};
@@ -26,6 +28,8 @@ use crate::session::{Outcome, Session, Start, TrainError};
 
 /// Name of the folder of points in that of a sweep.
 const POINTS: &str = "points";
+/// Name of the folder of baselines.
+const BASELINES: &str = "baselines";
 /// Name of the folder of trainings.
 const TRAININGS: &str = "trainings";
 /// Name of a point's folder of predictions, while it is measured.
@@ -140,6 +144,48 @@ impl<'a> Worker<'a> {
         Ok(record)
     }
 
+    /// The baselines of a point's pairs at a side in pixels: those that are kept, or measured now. None without training
+    /// pairs.
+    pub fn baselines(
+        &mut self,
+        settings: &Settings,
+        key: String,
+        side: u32,
+    ) -> Result<Option<Baselines>, PointError> {
+        let Some((data, chosen)) = settings.evaluate.training() else { return Ok(None) };
+        let folder = self.options.out.join(BASELINES).join(short(&key));
+        if let Some(found) = Baselines::read(&folder, &key) {
+            return Ok(Some(found));
+        }
+        let mut options = self.evaluation(&settings.evaluate)?;
+        options.directions = settings.directions();
+        options.training = Some(PairFolder::open(data, chosen)?);
+        let pairs = PairFolder::open(&settings.evaluate.data, &settings.evaluate.pairs)?;
+        let (progress, interrupt) = (self.options.progress, &self.options.interrupt);
+        let Evaluated { evaluation, measured, .. } =
+            evaluate_baselines(side, &pairs, &options, progress, interrupt)?;
+        let found = Baselines { format: FORMAT, key, evaluation, measured };
+        found.write(&folder)?;
+        Ok(Some(found))
+    }
+
+    /// Measures one pair of a point that trains nothing, without more samples and networks; keeps nothing. Returns the
+    /// seconds, without those of loading the model.
+    pub fn time_of_a_pair(&mut self, settings: &Settings, keys: &Keys) -> Result<f64, PointError> {
+        let (_, model) = self.model(settings, keys, None)?;
+        let mut settings = settings.evaluate.clone();
+        settings.pairs.limit = Some(1);
+        settings.places = Places::default();
+        settings.diversity_pictures = 0;
+        settings.inception = None;
+        settings.lpips.clear();
+        let pairs = open_pairs(&settings)?;
+        let options = self.evaluation(&settings)?;
+        let began = Instant::now();
+        evaluate(&model, &pairs, &options, ProgressMode::Silent, &self.options.interrupt)?;
+        Ok(began.elapsed().as_secs_f64())
+    }
+
     /// Trains, or goes on, unless it is done; returns the run's folder.
     fn train(
         &self,
@@ -196,6 +242,22 @@ impl<'a> Worker<'a> {
         trained: Option<&Path>,
         folder: &Path,
     ) -> Result<Measured, PointError> {
+        let (weights, model) = self.model(settings, keys, trained)?;
+        let pairs = open_pairs(&settings.evaluate)?;
+        let mut options = self.evaluation(&settings.evaluate)?;
+        options.weights = Some(weights);
+        options.predictions = Some(folder.join(PREDICTIONS));
+        let evaluated = evaluate(&model, &pairs, &options, self.options.progress, &self.options.interrupt)?;
+        Ok((evaluated, facts(&model.tokenizer_config)))
+    }
+
+    /// The model of a point, and what its weights are known by.
+    fn model(
+        &mut self,
+        settings: &Settings,
+        keys: &Keys,
+        trained: Option<&Path>,
+    ) -> Result<(String, EarthMapper), PointError> {
         let precision = settings.evaluate.precision;
         // The digest of the weights, which a packed model has let go.
         let weights = match precision {
@@ -215,12 +277,7 @@ impl<'a> Worker<'a> {
             }
         };
         self.model = Some((weights.clone(), model.clone()));
-        let pairs = open_pairs(&settings.evaluate)?;
-        let mut options = self.evaluation(&settings.evaluate)?;
-        options.weights = Some(weights);
-        options.predictions = Some(folder.join(PREDICTIONS));
-        let evaluated = evaluate(&model, &pairs, &options, self.options.progress, &self.options.interrupt)?;
-        Ok((evaluated, facts(&model.tokenizer_config)))
+        Ok((weights, model))
     }
 
     /// The options of an evaluation.

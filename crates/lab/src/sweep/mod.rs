@@ -9,11 +9,13 @@
 //! | [`cache`] | digests of all that a point depends on |
 //! | `job` | one point: trainings, evaluation, record |
 //! | [`record`] | what is kept of a point |
+//! | [`baselines`] | the blank picture and the nearest training pair, measured once |
 //! | `estimate` | how long what is left may take |
 //! | [`columns`] | which numbers are shown |
 //! | [`groups`] | pairs by urban density |
 //! | [`report`] | tables, plots, one page |
 
+pub mod baselines;
 pub mod cache;
 pub mod columns;
 pub mod config;
@@ -26,20 +28,23 @@ pub mod record;
 pub mod report;
 pub mod settings;
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use earthmapper_geo::files::WriteError;
 
 pub use config::SweepConfig;
 pub use error::{PointError, SweepError};
-pub use estimate::Estimate;
+pub use estimate::{Basis, Estimate};
 pub use expand::{Coordinate, Point};
 pub use job::SweepOptions;
 
 use crate::metrics::Palette;
 use crate::progress::{Progress, ProgressMode};
 use crate::run::RunLock;
+use baselines::Baselines;
 use cache::{Digests, Keys};
 use job::Worker;
 use record::Record;
@@ -98,13 +103,28 @@ impl Plan {
     /// does not stop the others.
     ///
     /// # Errors
-    /// [`SweepError::Interrupted`]; [`SweepError::Write`] and [`SweepError::Run`] when the folder cannot be used. Failed
+    /// [`SweepError::Interrupted`], with tables and plots of what is done; [`SweepError::Write`] and [`SweepError::Run`] when the folder cannot be used. Failed
     /// points are no error here, see [`Results::failure`].
     pub fn run(mut self, options: &SweepOptions) -> Result<Results, SweepError> {
         let io = |cause| WriteError::Io { path: options.out.clone(), cause };
         fs::create_dir_all(&options.out).map_err(io)?;
         let _lock = RunLock::acquire(&options.out)?;
         report::write_config(&self.config, &options.out)?;
+        let mut failures = vec![None; self.points.len()];
+        let mut known = Known::new();
+        let ended = self.compute(options, &mut failures, &mut known);
+        let results = Results::new(self, failures, &known);
+        results.write(&options.out)?;
+        ended.map(|()| results)
+    }
+
+    /// Computes what is not done, until the end or an interruption.
+    fn compute(
+        &mut self,
+        options: &SweepOptions,
+        failures: &mut [Option<String>],
+        known: &mut Known,
+    ) -> Result<(), SweepError> {
         let of = self.points.len();
         let missing: Vec<usize> = (0..of).filter(|&index| self.points[index].record.is_none()).collect();
         // Lines, as a bar of the sweep and one of what it does now would fight over the last line of a terminal.
@@ -112,12 +132,17 @@ impl Plan {
             if options.progress == ProgressMode::Silent { ProgressMode::Silent } else { ProgressMode::Lines };
         let mut progress = Progress::start(lines, "points", (of - missing.len()) as u64, of as u64);
         let mut worker = Worker::new(options);
-        let mut failures = vec![None; of];
+        let interrupted = |plan: &Self| Err(SweepError::Interrupted { done: plan.done(), of });
+        for planned in &self.points {
+            if learn(planned, &mut worker, known).is_break() {
+                return interrupted(self);
+            }
+        }
         for (number, &index) in missing.iter().enumerate() {
             let done = of - missing.len() + number;
             let Planned { point, keys, .. } = &self.points[index];
             if options.interrupt.requested() {
-                return Err(SweepError::Interrupted { done: self.done(), of });
+                return interrupted(self);
             }
             // An earlier point may have been the same one under another name.
             let twin =
@@ -131,9 +156,7 @@ impl Plan {
             };
             match result {
                 Ok(record) => self.points[index].record = Some(record),
-                Err(error) if error.is_interruption() => {
-                    return Err(SweepError::Interrupted { done: self.done(), of });
-                }
+                Err(error) if error.is_interruption() => return interrupted(self),
                 Err(error) => {
                     let text = error.to_string();
                     tracing::warn!("{}: {text}", point.label);
@@ -141,12 +164,34 @@ impl Plan {
                 }
             }
             progress.update(done as u64 + 1, 1, None);
+            if learn(&self.points[index], &mut worker, known).is_break() {
+                return interrupted(self);
+            }
         }
         progress.finish();
-        let results = Results::new(self, failures);
-        results.write(&options.out)?;
-        Ok(results)
+        Ok(())
     }
+}
+
+/// Baselines by their digests, or why there are none.
+type Known = BTreeMap<String, Result<Baselines, String>>;
+
+/// Sees to the baselines of a point that is done, whose record says the side of its pictures. Breaks on interruption.
+fn learn(planned: &Planned, worker: &mut Worker, known: &mut Known) -> ControlFlow<()> {
+    let Planned { point, keys, record: Some(record) } = planned else { return ControlFlow::Continue(()) };
+    let side = record.evaluation.side;
+    let Some(key) = keys.baselines_at(side).filter(|key| !known.contains_key(key)) else {
+        return ControlFlow::Continue(());
+    };
+    match worker.baselines(&point.settings, key.clone(), side) {
+        Ok(found) => known.extend(found.map(|found| (key, Ok(found)))),
+        Err(error) if error.is_interruption() => return ControlFlow::Break(()),
+        Err(error) => {
+            tracing::warn!("nearest training pair: {error}");
+            known.insert(key, Err(error.to_string()));
+        }
+    }
+    ControlFlow::Continue(())
 }
 
 /// Classes of maps from a JSON file.

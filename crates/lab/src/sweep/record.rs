@@ -104,10 +104,15 @@ impl Record {
     /// By how much a number exceeds that of another point on the same pairs, with the interval of the difference. None on
     /// other pairs, and of metrics that have no value of one picture.
     pub fn difference(&self, other: &Self, column: &Column) -> Number {
+        self.difference_of(column, other, column)
+    }
+
+    /// The same for a number that is another candidate's here than there.
+    pub fn difference_of(&self, own: &Column, other: &Self, column: &Column) -> Number {
         if self.measured.names != other.measured.names {
             return Number::default();
         }
-        match self.sums(column, &|_| true).zip(other.sums(column, &|_| true)) {
+        match self.sums(own, &|_| true).zip(other.sums(column, &|_| true)) {
             Some(((statistic, records), (_, others))) if records.len() == others.len() => {
                 Bootstrap::new(records.len(), BOOTSTRAP_SEED).difference(statistic, &records, &others)
             }

@@ -52,6 +52,9 @@ pub struct EvaluateSettings {
     /// Which of them are measured on.
     #[serde(default)]
     pub pairs: PairSelection,
+    /// The pairs that were learned from, for the nearest of them as a baseline. It changes no number of the point.
+    #[serde(default)]
+    pub training: Option<TrainingPairs>,
     /// Which translations.
     #[serde(default = "both")]
     pub to: Toward,
@@ -82,6 +85,25 @@ pub struct EvaluateSettings {
     /// Weights for LPIPS, `FILE` or `FILE,HEADS`.
     #[serde(default)]
     pub lpips: Vec<String>,
+}
+
+/// Pairs that were learned from: `[evaluate.training]`.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainingPairs {
+    /// Where they lie; with the pairs that are measured when not given.
+    #[serde(default)]
+    pub data: Option<PairSource>,
+    /// Which of them.
+    #[serde(default)]
+    pub pairs: PairSelection,
+}
+
+impl EvaluateSettings {
+    /// Where the pairs that were learned from lie, and which they are.
+    pub fn training(&self) -> Option<(&PairSource, &PairSelection)> {
+        self.training.as_ref().map(|found| (found.data.as_ref().unwrap_or(&self.data), &found.pairs))
+    }
 }
 
 fn full_precision() -> Precision {
@@ -140,6 +162,19 @@ impl Settings {
         }
     }
 
+    /// Whether something has to be trained before anything can be measured.
+    pub(super) fn trains(&self) -> bool {
+        self.tokenizer.is_some() || self.transformer.is_some()
+    }
+
+    /// Which kinds of pictures are measured: of a tokenizer, both.
+    pub(super) fn directions(&self) -> Directions {
+        match self.measures() {
+            Measures::Tokenizer => Directions::Both,
+            Measures::Model => self.evaluate.to.directions(),
+        }
+    }
+
     /// Checks what the types cannot.
     ///
     /// # Errors
@@ -151,8 +186,7 @@ impl Settings {
                     .map_err(|(key, problem)| (format!("evaluate.generation.to_{target}.{key}"), problem))?;
             }
         }
-        let trains = self.tokenizer.is_some() || self.transformer.is_some();
-        match (trains, &self.evaluate.model) {
+        match (self.trains(), &self.evaluate.model) {
             (true, Some(_)) => {
                 let problem = "does not go with [train], which says what is measured; leave out one of them";
                 Err(("evaluate.model".into(), problem.into()))

@@ -27,7 +27,7 @@ use super::error::SweepError;
 use super::expand::Coordinate;
 use super::groups::{Group, terciles};
 use super::record::Record;
-use super::{Plan, Planned};
+use super::{Known, Plan, Planned};
 use crate::evaluate::score::{Better, Number};
 
 /// The file that marks the folder of a sweep.
@@ -42,14 +42,19 @@ pub struct Row {
     pub coordinates: Vec<Option<Coordinate>>,
     /// Digest of all that it depends on.
     pub key: String,
-    /// What is known of it; none when it failed.
+    /// What is known of it; none when it failed or is not done.
     pub record: Option<Record>,
     /// Why it failed.
     pub failure: Option<String>,
 }
 
 impl Row {
-    /// Its number in a column; none when it failed.
+    /// Whether it neither is done nor failed, as after an interruption.
+    pub fn is_left(&self) -> bool {
+        self.record.is_none() && self.failure.is_none()
+    }
+
+    /// Its number in a column; none when it is not done.
     pub fn number(&self, column: &Column) -> Number {
         self.record.as_ref().map_or_else(Number::default, |record| record.number(column))
     }
@@ -66,10 +71,37 @@ pub struct Results {
     pub rows: Vec<Row>,
     /// Pairs by urban density, when that is asked for and all points are about the same pairs.
     pub groups: Option<Vec<Group>>,
+    /// Why there is no nearest training pair, if there is none.
+    pub without_nearest: Option<WithoutNearest>,
+}
+
+/// Why a sweep has no nearest training pair.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum WithoutNearest {
+    /// Some points name no training pairs.
+    NotNamed,
+    /// It failed.
+    Failed(String),
+    /// It is not measured yet.
+    NotDone,
 }
 
 impl Results {
-    pub(super) fn new(plan: Plan, failures: Vec<Option<String>>) -> Self {
+    pub(super) fn new(mut plan: Plan, failures: Vec<Option<String>>, known: &Known) -> Self {
+        let mut without_nearest = None;
+        for Planned { keys, record, .. } in &mut plan.points {
+            if keys.baselines.is_none() {
+                without_nearest = Some(WithoutNearest::NotNamed);
+            }
+            let Some(record) = record else { continue };
+            let Some(key) = keys.baselines_at(record.evaluation.side) else { continue };
+            match known.get(&key) {
+                Some(Ok(baselines)) => baselines.join(record),
+                Some(Err(problem)) => without_nearest = Some(WithoutNearest::Failed(problem.clone())),
+                None if without_nearest.is_none() => without_nearest = Some(WithoutNearest::NotDone),
+                None => {}
+            }
+        }
         let Plan { config, points } = plan;
         let columns = match config.report.columns.is_empty() {
             false => config.report.columns.clone(),
@@ -84,17 +116,21 @@ impl Results {
         };
         let rows: Vec<Row> = points.into_iter().zip(failures).map(row).collect();
         let groups = groups(&config, &rows);
-        Self { config, columns, rows, groups }
+        Self { config, columns, rows, groups, without_nearest }
     }
 
-    /// Whether some points failed, as an error with their list.
+    /// Whether some points failed, as an error with their list; or else the nearest training pair.
     pub fn failure(&self) -> Option<SweepError> {
         let failed: Vec<String> = self
             .rows
             .iter()
             .filter_map(|row| Some(format!("{}: {}", row.label, row.failure.as_ref()?)))
             .collect();
-        (!failed.is_empty()).then(|| SweepError::SomeFailed { failed, of: self.rows.len() })
+        match &self.without_nearest {
+            _ if !failed.is_empty() => Some(SweepError::SomeFailed { failed, of: self.rows.len() }),
+            Some(WithoutNearest::Failed(problem)) => Some(SweepError::Baselines { problem: problem.clone() }),
+            _ => None,
+        }
     }
 
     /// Which way a column is good.

@@ -2,17 +2,33 @@
 
 use serde_json::{Value, json};
 
-use super::{Results, Row};
+use super::{Results, Row, WithoutNearest};
 use crate::evaluate::Candidate;
 use crate::evaluate::report::table::markdown;
 use crate::evaluate::score::Number;
 use crate::sweep::Coordinate;
 use crate::sweep::columns::Column;
 use crate::sweep::groups::Group;
+use crate::sweep::record::Record;
 
 /// What a difference's interval is.
 pub(super) const ABOUT_DIFFERENCES: &str =
     "Pair by pair: the interval is that of the difference, both being drawn together.";
+
+/// What any point must be seen beside.
+const BASELINES: [(Candidate, &str); 3] = [
+    (Candidate::Blank, "(blank picture)"),
+    (Candidate::Nearest, "(nearest training pair)"),
+    (Candidate::Ceiling, "(tokenizer's ceiling)"),
+];
+
+/// A baseline: whose numbers, its name, and the numbers that are the same for all points.
+type Baseline = (Candidate, &'static str, Vec<Option<Number>>);
+
+/// The number of another candidate in a column; none in a column of facts.
+fn instead(candidate: Candidate, column: &Column) -> Option<Column> {
+    column.of.is_some().then(|| Column { candidate, ..column.clone() })
+}
 
 impl Results {
     /// The cells that say which point it is: a value per axis, or a name.
@@ -44,6 +60,7 @@ impl Results {
             let mut line = self.names(row);
             match &row.failure {
                 Some(failure) => line.push(format!("failed: {failure}")),
+                None if row.is_left() => line.push("not done".into()),
                 None => {
                     line.extend(self.columns.iter().map(|column| row.number(column).text(column.digits())))
                 }
@@ -51,37 +68,59 @@ impl Results {
             line.resize(cells[0].len(), String::new());
             cells.push(line);
         }
-        cells.extend(self.baselines());
+        let digits: Vec<usize> = self.columns.iter().map(Column::digits).collect();
+        cells.extend(self.baseline_lines(&self.baselines(), &digits));
         cells
     }
 
-    /// Rows of what any point must be seen beside: a picture of one colour, and the tokenizer's reconstruction of the truth.
-    /// Only numbers that are the same for all points, as they are for the same pairs and the same tokenizer.
-    fn baselines(&self) -> Vec<Vec<String>> {
-        let number = |candidate: Candidate, column: &Column| {
-            let column = Column { candidate, ..column.clone() };
-            let mut all = self.rows.iter().filter_map(|row| row.record.as_ref()).map(|r| r.number(&column));
-            let first = all.next().filter(|_| column.of.is_some())?;
+    /// The baselines of the table over all pairs.
+    fn baselines(&self) -> Vec<Baseline> {
+        self.baselines_of(self.columns.len(), &|record, candidate, place| {
+            instead(candidate, &self.columns[place])
+                .map_or_else(Number::default, |column| record.number(&column))
+        })
+    }
+
+    /// The baselines with a number at some of `count` places. Only numbers that are the same for all points, as they are for
+    /// the same pairs and the same tokenizer.
+    fn baselines_of(
+        &self,
+        count: usize,
+        number: &dyn Fn(&Record, Candidate, usize) -> Number,
+    ) -> Vec<Baseline> {
+        let same = |candidate: Candidate, place: usize| {
+            let records = self.rows.iter().filter_map(|row| row.record.as_ref());
+            let mut all = records.map(|record| number(record, candidate, place));
+            let first = all.next()?;
             all.all(|other| other == first).then_some(first).filter(|number| number.value.is_some())
         };
-        let row = |(candidate, name): (Candidate, &str)| {
-            let found: Vec<_> = self.columns.iter().map(|column| number(candidate, column)).collect();
-            // What the points measure is no baseline of theirs.
-            let is_own = self.columns.iter().any(|column| column.candidate == candidate);
-            (!is_own && found.iter().any(Option::is_some)).then(|| {
-                let mut line = vec![name.to_owned()];
-                line.resize(self.name_headings().len(), "–".into());
-                let text = |(number, column): (&Option<_>, &Column)| {
-                    number.map_or_else(String::new, |number: Number| number.text(column.digits()))
-                };
-                line.extend(found.iter().zip(&self.columns).map(text));
-                line
-            })
-        };
-        [(Candidate::Blank, "(blank picture)"), (Candidate::Ceiling, "(tokenizer's ceiling)")]
+        BASELINES
             .into_iter()
-            .filter_map(row)
+            .filter(|(candidate, _)| !self.is_measured(*candidate))
+            .map(|(candidate, name)| {
+                (candidate, name, (0..count).map(|place| same(candidate, place)).collect())
+            })
+            .filter(|(_, _, numbers): &Baseline| numbers.iter().any(Option::is_some))
             .collect()
+    }
+
+    /// Whether the points themselves are about a candidate, which then is no baseline of theirs.
+    fn is_measured(&self, candidate: Candidate) -> bool {
+        self.columns.iter().any(|column| column.candidate == candidate)
+    }
+
+    /// Baselines as lines of a table.
+    fn baseline_lines(&self, baselines: &[Baseline], digits: &[usize]) -> Vec<Vec<String>> {
+        let line = |(_, name, numbers): &Baseline| {
+            let mut line = vec![(*name).to_owned()];
+            line.resize(self.name_headings().len(), "–".into());
+            let text = |(number, digits): (&Option<Number>, &usize)| {
+                number.map_or_else(String::new, |number| number.text(*digits))
+            };
+            line.extend(numbers.iter().zip(digits).map(text));
+            line
+        };
+        baselines.iter().map(line).collect()
     }
 
     /// The cells of the table of differences from the point of reference, if there is one.
@@ -103,6 +142,12 @@ impl Results {
             line.extend(columns.iter().map(text));
             cells.push(line);
         }
+        let baselines = self.baselines_of(columns.len(), &|record, candidate, place| {
+            let own = instead(candidate, columns[place]);
+            own.map_or_else(Number::default, |own| record.difference_of(&own, reference, columns[place]))
+        });
+        let digits: Vec<usize> = columns.iter().map(|column| column.digits()).collect();
+        cells.extend(self.baseline_lines(&baselines, &digits));
         Some((label, cells))
     }
 
@@ -130,12 +175,22 @@ impl Results {
             line.extend(groups.iter().map(number));
             cells.push(line);
         }
+        let baselines = self.baselines_of(groups.len(), &|record, candidate, place| {
+            let column = instead(candidate, column);
+            column.map_or_else(Number::default, |column| record.number_of_group(&column, &groups[place]))
+        });
+        cells.extend(self.baseline_lines(&baselines, &vec![column.digits(); groups.len()]));
         cells
     }
 
     /// What was measured on, and what is missing: a line each.
     pub(super) fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
+        let left = self.rows.iter().filter(|row| row.is_left()).count();
+        if left > 0 {
+            notes
+                .push(format!("{left} of {} points are not done; the same command goes on", self.rows.len()));
+        }
         let records = || self.rows.iter().filter_map(|row| row.record.as_ref());
         if let Some(record) = records().next() {
             let [first, last] = &record.evaluation.names;
@@ -158,12 +213,33 @@ impl Results {
             let cure = found.cure.replace("by --lpips FILE", "as evaluate.lpips");
             let cure = cure.replace("by --inception FILE", "as evaluate.inception");
             let note = format!("{}: not computed; {cure}", found.what);
-            // The nearest training pair is the same for all points, and no matter of a sweep.
+            // Of the nearest training pair see below.
             if !missing.contains(&note) && !found.cure.contains("--training") {
                 missing.push(note);
             }
         }
         notes.extend(missing);
+        let cure = match &self.without_nearest {
+            None => None,
+            Some(WithoutNearest::NotNamed) => {
+                Some("not computed; give evaluate.training, the pairs that were learned from".to_owned())
+            }
+            Some(WithoutNearest::Failed(problem)) => Some(format!("not computed; {problem}")),
+            Some(WithoutNearest::NotDone) => Some("not computed yet; the same command goes on".to_owned()),
+        };
+        notes.extend(cure.map(|cure| format!("nearest training pair: {cure}")));
+        let shown = self.baselines();
+        for (candidate, name) in BASELINES.into_iter().filter(|(candidate, _)| !self.is_measured(*candidate))
+        {
+            let is_there = |record: &Record| {
+                let mut columns = self.columns.iter().filter_map(|column| instead(candidate, column));
+                columns.any(|column| record.number(&column).value.is_some())
+            };
+            if !shown.iter().any(|(found, ..)| *found == candidate) && records().any(is_there) {
+                let name = name.trim_matches(['(', ')']);
+                notes.push(format!("{name}: not the same for all points; sweep.csv has it of each"));
+            }
+        }
         for column in &self.columns {
             if self.rows.iter().any(|row| row.record.is_some())
                 && self.rows.iter().all(|row| row.number(column).value.is_none())
@@ -226,7 +302,6 @@ impl Results {
         write(head);
         let text = |value: Option<f64>| value.map_or_else(String::new, |value| format!("{value:.6}"));
         for row in &self.rows {
-            let Some(record) = &row.record else { continue };
             let mut start = vec![row.label.clone()];
             let label = |c: &Option<Coordinate>| c.as_ref().map_or_else(String::new, |c| c.label.clone());
             start.extend(row.coordinates.iter().map(label));
@@ -234,6 +309,11 @@ impl Results {
                 let [low, high] = number.interval.map_or([None; 2], |ends| ends.map(Some));
                 let numbers = [text(number.value), text(low), text(high)];
                 write(start.iter().cloned().chain(of.map(String::from)).chain(numbers).collect());
+            };
+            let Some(record) = &row.record else {
+                let state = if row.is_left() { "not done" } else { "failed" };
+                line(["", "", state, ""], Number::default());
+                continue;
             };
             for section in &record.evaluation.sections {
                 let target = section.target.to_string();
@@ -281,10 +361,16 @@ impl Results {
                 "label": row.label,
                 "coordinates": row.coordinates,
                 "key": row.key,
+                "done": row.record.is_some(),
                 "failure": row.failure,
                 "seconds": row.record.as_ref().map(|record| record.seconds),
                 "numbers": numbers(row),
             })
+        };
+        let baseline = |(candidate, _, numbers): Baseline| {
+            let number = |(column, number): (&Column, Option<Number>)| json!({ "column": column.heading(), "number": number.unwrap_or_default() });
+            let numbers: Vec<Value> = self.columns.iter().zip(numbers).map(number).collect();
+            json!({ "candidate": candidate, "numbers": numbers })
         };
         let group = |group: &Group| json!({ "name": group.name, "range": group.range, "pairs": group.names });
         let value = json!({
@@ -293,6 +379,7 @@ impl Results {
             "axes": self.config.axes.iter().map(|axis| &axis.name).collect::<Vec<_>>(),
             "columns": self.columns,
             "points": self.rows.iter().map(point).collect::<Vec<_>>(),
+            "baselines": self.baselines().into_iter().map(baseline).collect::<Vec<_>>(),
             "density": groups.iter().map(group).collect::<Vec<_>>(),
             "notes": self.notes(),
         });
