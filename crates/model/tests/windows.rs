@@ -393,7 +393,7 @@ fn views_do_not_depend_on_batches_and_matter_to_translations_only() {
         assert!(error.to_string().starts_with("views: "));
     }
     let to = Modality::Satellite;
-    assert_eq!(made(2, to, &windows).unwrap_err(), GenerationError::OneView { views: 2, to });
+    assert_eq!(made(4, to, &windows).unwrap_err(), GenerationError::OneView { views: 4, to });
     made(1, to, &windows).unwrap();
     let mask = Mask::drawn(37, 21, |x, y| x > 30 && y < 9);
     let filled = |views: usize| {

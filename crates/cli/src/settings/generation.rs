@@ -62,7 +62,7 @@ pub struct GenerationArgs {
 #[derive(Args, Debug, Clone)]
 pub struct ViewsArgs {
     /// Toward the map: translate so many mirrored and turned views of each window and take, per pixel, the colour nearest to the others'. Better maps for as many times the work.
-    #[arg(long, value_name = "1|2|4|8", value_parser = views, env = "EARTHMAPPER_VIEWS")]
+    #[arg(long, value_name = "1|4|8", value_parser = views, env = "EARTHMAPPER_VIEWS")]
     pub views: Option<usize>,
 }
 
@@ -82,7 +82,7 @@ impl ViewsArgs {
 
 fn views(text: &str) -> Result<usize, String> {
     let count = text.trim().parse().ok().filter(|&count| View::some(count).is_some());
-    count.ok_or_else(|| "must be 1, 2, 4 or 8".into())
+    count.ok_or_else(|| "must be 1, 4 or 8".into())
 }
 
 /// Names of [`Complexity`].
