@@ -289,11 +289,10 @@ mod tests {
         };
         let mirrored = picture.flipped();
         assert_eq!(as_seen(1), std::slice::from_ref(&picture));
-        assert_eq!(as_seen(2), [picture.clone(), mirrored.clone()]);
         assert_eq!(as_seen(4), [0, 1, 2, 3].map(|turns| picture.quarter_turned(turns)));
         assert_eq!(as_seen(8)[4..], [0, 1, 2, 3].map(|turns| mirrored.quarter_turned(turns)));
         assert_eq!(as_seen(8)[..4], as_seen(4));
-        assert!([0, 3, 5, 6, 7, 9, 16].iter().all(|&count| View::some(count).is_none()));
+        assert!([0, 2, 3, 5, 6, 7, 9, 16].iter().all(|&count| View::some(count).is_none()));
     }
 
     #[test]
@@ -399,7 +398,11 @@ mod tests {
             let tasks: Vec<WindowTask> = sources.iter().map(task).collect();
             let made = translator.translate_views(&tasks, Modality::Map, &options, 3).unwrap();
             let wanted = views.iter().map(|view| by_hand[view.0 as usize].clone()).collect();
-            assert_eq!(made[0], joined(wanted), "{count} views");
+            let wanted: MadeWindow = joined(wanted);
+            assert_eq!(made[0].picture, wanted.picture, "{count} views");
+            // Logits of another batch size may differ in their last bits.
+            let pairs = || made[0].uncertainty.iter().zip(&wanted.uncertainty);
+            assert!(pairs().all(|(made, wanted)| (made - wanted).abs() < 1e-5), "{count} views");
             assert_eq!(made.len(), 2);
         }
         assert_ne!(by_hand[0].picture, by_hand[5].picture);
