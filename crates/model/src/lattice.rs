@@ -84,7 +84,7 @@ impl<'a> Lattice<'a> {
         let side = f64::from(translator.side());
         let across = |pixels: f64| ((pixels / 2f64.powi(doublings)).floor() as u32).max(1);
         let (span, step) = (across(side), across(f64::from(translator.step())));
-        let fade = Fade::cosine(span).columns;
+        let fade = Fade::even(span).columns;
         let batch_size = batch_size.max(1);
         let (made, remembered) = (HashMap::new(), REMEMBERED);
         let step = i64::from(step);

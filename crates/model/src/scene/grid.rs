@@ -32,7 +32,7 @@ impl Grid {
     pub fn fade(&self, column: usize, row: usize, seam: Seam) -> Fade {
         let side = self.side;
         match seam {
-            Seam::Blend | Seam::Outpaint => Fade::cosine(side),
+            Seam::Blend | Seam::Outpaint => Fade::even(side),
             Seam::Crop => Fade::cropped(side, &own(&self.columns, column, side), &own(&self.rows, row, side)),
         }
     }
