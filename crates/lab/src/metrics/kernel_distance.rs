@@ -86,38 +86,67 @@ pub fn kernel_distance_of(
     if smallest < 2 {
         return Err(MetricsError::TooFewPictures { found: smallest, needed: 2 });
     }
-    let width = real.width();
-    let distances: Vec<f64> = subsets
-        .iter()
-        .map(|[left, right]| {
-            let left_values = real.wide(left.iter().copied());
-            let right_values = made.wide(right.iter().copied());
-            let left = MatRef::from_row_major_slice(&left_values, left.len(), width);
-            let right = MatRef::from_row_major_slice(&right_values, right.len(), width);
-            within(left) + within(right)
-                - 2.0 * kernel_sum(&(left * right.transpose()), width) / pairs(left, right)
-        })
-        .collect();
+    let entries = |left: usize, right: usize| left * left + right * right + left * right;
+    let (whole, parts) = (
+        entries(real.count(), made.count()),
+        subsets.iter().map(|[left, right]| entries(left.len(), right.len())).sum::<usize>(),
+    );
+    let all = |count: usize| (0..count).collect::<Vec<usize>>();
+    let distances: Vec<f64> = if whole <= parts.min(MOST_KERNELS) {
+        let (left, right) = (all(real.count()), all(made.count()));
+        let kernels = Kernels::of([real, made], [&left, &right]);
+        subsets.iter().map(|[left, right]| kernels.distance(left, right)).collect()
+    } else {
+        let distance = |[left, right]: &[Vec<usize>; 2]| {
+            Kernels::of([real, made], [left, right]).distance(&all(left.len()), &all(right.len()))
+        };
+        subsets.iter().map(distance).collect()
+    };
     let mean = distances.iter().sum::<f64>() / distances.len() as f64;
     let variance =
         distances.iter().map(|distance| (distance - mean).powi(2)).sum::<f64>() / distances.len() as f64;
     Ok(KernelDistance { mean, deviation: variance.sqrt() })
 }
 
-/// Mean kernel of all pairs of two different pictures of one set.
-fn within(set: MatRef<f64>) -> f64 {
-    let (count, width) = (set.nrows(), set.ncols());
-    let products = set * set.transpose();
-    let own: f64 = (0..count).map(|index| kernel(products[(index, index)], width)).sum();
-    (kernel_sum(&products, width) - own) / (count * (count - 1)) as f64
+/// Most kernels that are kept for all subsets together: 256 MB of them.
+const MOST_KERNELS: usize = 32 << 20;
+
+/// The kernels of all pairs of some pictures.
+struct Kernels {
+    real: Mat<f64>,
+    made: Mat<f64>,
+    across: Mat<f64>,
 }
 
-fn pairs(left: MatRef<f64>, right: MatRef<f64>) -> f64 {
-    (left.nrows() * right.nrows()) as f64
-}
+impl Kernels {
+    fn of([real, made]: [&Features; 2], [left, right]: [&[usize]; 2]) -> Self {
+        let width = real.width();
+        let (left_values, right_values) = (real.wide(left.iter().copied()), made.wide(right.iter().copied()));
+        let left = MatRef::from_row_major_slice(&left_values, left.len(), width);
+        let right = MatRef::from_row_major_slice(&right_values, right.len(), width);
+        let kernels = |a: MatRef<f64>, b: MatRef<f64>| {
+            let mut products = a * b.transpose();
+            for column in products.col_iter_mut() {
+                column.iter_mut().for_each(|product| *product = kernel(*product, width));
+            }
+            products
+        };
+        Self { real: kernels(left, left), made: kernels(right, right), across: kernels(left, right) }
+    }
 
-fn kernel_sum(products: &Mat<f64>, width: usize) -> f64 {
-    products.col_iter().flat_map(|column| column.iter()).map(|&product| kernel(product, width)).sum()
+    /// The distance between two subsets, by their rows in the matrices.
+    fn distance(&self, left: &[usize], right: &[usize]) -> f64 {
+        let sum = |kernels: &Mat<f64>, rows: &[usize], columns: &[usize]| -> f64 {
+            columns.iter().map(|&column| rows.iter().map(|&row| kernels[(row, column)]).sum::<f64>()).sum()
+        };
+        // The mean over all pairs of two different pictures.
+        let within = |kernels: &Mat<f64>, set: &[usize]| {
+            let own: f64 = set.iter().map(|&index| kernels[(index, index)]).sum();
+            (sum(kernels, set, set) - own) / (set.len() * (set.len() - 1)) as f64
+        };
+        let pairs = (left.len() * right.len()) as f64;
+        within(&self.real, left) + within(&self.made, right) - 2.0 * sum(&self.across, left, right) / pairs
+    }
 }
 
 /// The cubic kernel `(x · y / width + 1)³`.
@@ -172,6 +201,18 @@ mod tests {
         let error = found.deviation / (subsets.count as f64).sqrt();
         assert!((found.mean - whole).abs() < 4.0 * error, "{found:?}, {whole}");
         assert_eq!(kernel_distance(&real, &made, subsets), Ok(found));
+    }
+
+    #[test]
+    fn one_subset_alone_and_among_many_are_the_same() {
+        let values =
+            |count: usize, step: f32| (0..count).map(|i| (i as f32 * step).sin()).collect::<Vec<_>>();
+        let (real, made) = (set(&values(12, 0.7)), set(&values(10, 1.3)));
+        let one = [vec![3, 1, 8, 11], vec![0, 9, 4]];
+        // Alone the kernels of its own pictures are cheaper, among many those of all pictures.
+        let alone = kernel_distance_of(&real, &made, std::slice::from_ref(&one)).unwrap();
+        let many = kernel_distance_of(&real, &made, &vec![one; 40]).unwrap();
+        assert!((alone.mean - many.mean).abs() < 1e-12 && many.deviation < 1e-12, "{alone:?}, {many:?}");
     }
 
     #[test]
