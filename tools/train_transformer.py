@@ -505,6 +505,20 @@ def save(model, config, out, storage=torch.float16):
     json.dump(text, open(f"{out}/config.json", "w"), indent=2)
 
 
+def weights_of(folder):
+    return {name: value.float() for name, value in load_file(f"{folder}/model.safetensors").items()}
+
+
+def start(model, tokenizer, training, side, device):
+    """What a new network takes from the data: the scale of its inputs, and the codebook for its head."""
+    with torch.no_grad():
+        first = training.centred(torch.arange(min(32, len(training.pictures)), device=device), side)
+        features = [tokenizer.features(first[:, m]) for m in (0, 1)]
+        words = torch.cat([x.flatten(0, 1) for f in features for x in tokenizer.encode(f, 0, None)[1]])
+        model.standardise(words, [f.permute(0, 2, 3, 1).flatten(0, 2) for f in features])
+        model.start_head_from(tokenizer.codebook)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config")
@@ -512,6 +526,8 @@ def main():
     parser.add_argument("--minutes", type=float, default=8)
     parser.add_argument("--check", metavar="MODEL")
     parser.add_argument("--tokenizer", metavar="FOLDER", help="of a model, instead of the configuration's")
+    parser.add_argument("--from", dest="start", metavar="MODEL", help="goes on from the weights of this model folder")
+    parser.add_argument("--rate", type=float, help="highest learning rate, instead of the configuration's")
     parser.add_argument("--jitter", type=float, default=0.0)
     parser.add_argument("--turn", type=float, default=0.0)
     parser.add_argument("--keep-every", type=float, default=60, metavar="SECONDS")
@@ -529,17 +545,15 @@ def main():
     model = Transformer(config["transformer"], tokenizer).to(device)
     validation = Pairs(config["data"], config["validation"], device)
     if args.check:
-        model.load_state_dict({k: v.float() for k, v in load_file(f"{args.check}/model.safetensors").items()})
+        model.load_state_dict(weights_of(args.check))
         print("nats per code, satellite and map:", validate(teacher, model, validation, side, device))
         return
     training = Pairs(config["data"], config["training"], device)
-    with torch.no_grad():
-        first = training.centred(torch.arange(min(32, len(training.pictures)), device=device), side)
-        features = [tokenizer.features(first[:, m]) for m in (0, 1)]
-        words = torch.cat([x.flatten(0, 1) for f in features for x in tokenizer.encode(f, 0, None)[1]])
-        model.standardise(words, [f.permute(0, 2, 3, 1).flatten(0, 2) for f in features])
-        model.start_head_from(tokenizer.codebook)
-    settings = config["optimiser"]
+    if args.start:
+        model.load_state_dict(weights_of(args.start))
+    else:
+        start(model, tokenizer, training, side, device)
+    settings = config["optimiser"] | ({"learning_rate": args.rate} if args.rate else {})
     matrices = [p for n, p in model.named_parameters() if n.endswith("weight") and sum(s > 1 for s in p.shape) > 1]
     others = [p for n, p in model.named_parameters() if not any(p is m for m in matrices)]
     groups = [{"params": matrices, "weight_decay": settings["weight_decay"]}, {"params": others, "weight_decay": 0.0}]

@@ -146,6 +146,26 @@ fn pictures_made_elsewhere_are_measured() {
 }
 
 #[test]
+fn an_imported_network_is_a_metric() {
+    let workshop = workshop();
+    // A small VGG-16 with heads, and beside them pictures that are none of its business.
+    let source = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../lab/tests/nets_lpips.safetensors");
+    std::fs::copy(source, workshop.path("classifier.safetensors")).unwrap();
+    let import = "model import out/lpips.safetensors --lpips classifier.safetensors";
+    let made = workshop.run(import).succeeded();
+    assert!(made.stdout.contains("LPIPS, vgg: 31 tensors"), "{}", made.stdout);
+    workshop.refuses(import, 1, "out/lpips.safetensors: already exists");
+
+    let measured = "evaluate --data pairs --limit 2 --to map --lpips out/lpips.safetensors --json";
+    let lpips = |from: &str| {
+        let json = workshop.run(&format!("{measured} {from}")).succeeded().json();
+        number(&json, "map", "model", "LPIPS, vgg")
+    };
+    assert!(lpips("--model model --out out/made") > 0.0);
+    assert_eq!(lpips("--predictions maps --out out/true"), 0.0);
+}
+
+#[test]
 fn what_cannot_be_measured_is_refused() {
     let workshop = workshop();
     let evaluate = "evaluate --data pairs --model model --out out/new";

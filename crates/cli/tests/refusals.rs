@@ -312,6 +312,17 @@ fn weights_that_cannot_be_imported() {
     for (file, words) in
         [("absent.pth", "absent.pth"), ("empty.pth", "empty.pth"), ("text.safetensors", "text"), (own, own)]
     {
-        workshop.refuses(&format!("model import out/imported --vae {file}"), BAD_INPUT, words);
+        for network in ["vae", "inception", "lpips", "dinov2"] {
+            workshop.refuses(&format!("model import out/imported --{network} {file}"), BAD_INPUT, words);
+        }
     }
+    // One of them, and only one.
+    let both = format!("--vae {own} --inception {own}");
+    for (flags, words) in [("", "required"), (&both, "cannot be used with")] {
+        let Finished { code, stderr, .. } = workshop.run(&format!("model import out/imported {flags}"));
+        assert_eq!(code, USAGE, "{stderr}");
+        assert!(stderr.contains(words), "{stderr}");
+    }
+    let nowhere = format!("model import absent/imported --inception {own}");
+    workshop.refuses(&nowhere, 1, "there is no folder absent");
 }

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use burn::tensor::{Device, Tensor, TensorData};
+use earthmapper::weights::{Storage, to_bytes_with};
 use earthmapper_geo::Picture;
 use earthmapper_lab::data::to_unit;
 use earthmapper_lab::metrics::skeleton::thinned;
@@ -19,7 +20,9 @@ use earthmapper_lab::metrics::{
     mean_pairwise_distance, peak_signal_to_noise_ratio, precision_recall, root_mean_square_error,
     structural_similarity,
 };
-use earthmapper_lab::nets::{INCEPTION_FEATURES, Inception, InceptionInput, Lpips, WeightsError};
+use earthmapper_lab::nets::{
+    INCEPTION_FEATURES, ImportedNetwork, Inception, InceptionInput, Lpips, WeightsError,
+};
 use seeded::{Kind, SIZE};
 use serde::Deserialize;
 
@@ -264,4 +267,23 @@ fn inception_refuses_weights_that_are_not_its_own() {
     whole.insert("fc.bias".to_string(), vec![1008]);
     whole.insert("Conv2d_1a_3x3.bn.num_batches_tracked".to_string(), vec![]);
     assert_eq!(load(&whole).unwrap().features(&[], 1), Features::new(INCEPTION_FEATURES, vec![]));
+}
+
+#[test]
+fn an_imported_inception_gives_the_same_features() {
+    let shapes = &reference().inception.shapes;
+    let mut whole = shapes.clone();
+    whole.insert("fc.bias".to_string(), vec![1008]);
+    let (tensors, metadata) = seeded::network(&whole).into_parts();
+    let folder = tempfile::tempdir().unwrap();
+    let [source, imported] = ["source", "imported"].map(|name| folder.path().join(name));
+    std::fs::write(&source, to_bytes_with(&tensors, Storage::F32, metadata)).unwrap();
+
+    let device = Device::flex();
+    let network = ImportedNetwork::inception(&source, &device).unwrap();
+    assert_eq!(network.tensors.len(), shapes.len(), "the classifier is left behind");
+    std::fs::write(&imported, network.to_bytes(Storage::F32)).unwrap();
+    let pictures = [seeded::picture(Kind::Real, 0, SIZE)];
+    let features = |file| Inception::load(file, &device).unwrap().features(&pictures, 1);
+    assert_eq!(features(&source), features(&imported));
 }

@@ -11,12 +11,15 @@ use burn::module::Module;
 use burn::tensor::module::conv2d;
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Device, Tensor, TensorData};
+use earthmapper::weights::Storage;
 use earthmapper_lab::nets::discriminator::{
     adaptive_weight, discriminator_loss, generator_loss, last_convolution_gradient,
 };
 use earthmapper_lab::nets::resize::{Bicubic, resize};
 use earthmapper_lab::nets::weights::HostTensor;
-use earthmapper_lab::nets::{DinoV2, Lpips, NamedTensors, PatchDiscriminatorConfig, WeightsError};
+use earthmapper_lab::nets::{
+    DinoV2, ImportedNetwork, Lpips, NamedTensors, PatchDiscriminatorConfig, WeightsError,
+};
 use safetensors::tensor::{Dtype, TensorView, serialize_to_file};
 
 type Tensors = BTreeMap<String, HostTensor>;
@@ -485,6 +488,35 @@ fn bad_weights_files_are_told_apart() {
 }
 
 #[test]
+fn imported_networks_are_one_file_each_that_gives_the_same_numbers() {
+    let device = Device::flex();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("imported.safetensors");
+
+    let source = own_reference("nets_lpips.safetensors");
+    let case = read_all(&source);
+    let imported = ImportedNetwork::lpips(&source, Some(&source), &device).unwrap();
+    assert!(imported.description.starts_with("LPIPS, vgg: 31 tensors"), "{}", imported.description);
+    std::fs::write(&path, imported.to_bytes(Storage::F32)).unwrap();
+    // The pictures and numbers of the reference lie beside the network and are left behind.
+    assert!(NamedTensors::read(&path).unwrap().names().all(|name| !name.starts_with("case.")));
+    let network = Lpips::load_named(path.to_str().unwrap(), &device).unwrap();
+    let [first, second] = ["case.first", "case.second"].map(|name| tensor::<4>(&case[name], &device));
+    assert_close(network.forward(first, second), &case["case.distance"], 1e-4);
+
+    let source = own_reference("nets_dinov2_registers.safetensors");
+    let case = read_all(&source);
+    let imported = ImportedNetwork::dinov2(&source, &device).unwrap();
+    assert!(imported.description.contains("2 registers"), "{}", imported.description);
+    std::fs::write(&path, imported.to_bytes(Storage::F32)).unwrap();
+    let network = DinoV2::load(&path, &device).unwrap();
+    assert_close(network.forward(tensor(&case["case.pixels"], &device)), &case["case.tokens"], 1e-4);
+
+    assert!(matches!(ImportedNetwork::inception(&source, &device), Err(WeightsError::MissingTensor { .. })));
+    assert!(matches!(ImportedNetwork::lpips(&source, None, &device), Err(WeightsError::OtherNetwork { .. })));
+}
+
+#[test]
 fn weights_that_do_not_fit_name_the_tensor() {
     let device = Device::flex();
     let load = |tensors: Tensors| {
@@ -507,6 +539,9 @@ fn weights_that_do_not_fit_name_the_tensor() {
     let mut other_shape = lpips.clone();
     other_shape.insert("features.7.bias".to_string(), HostTensor { shape: vec![5], values: vec![0.0; 5] });
     assert!(load(other_shape).contains("has shape [5] and the network needs [4]"));
+    let mut damaged = lpips.clone();
+    damaged.get_mut("features.7.bias").unwrap().values[0] = f32::NAN;
+    assert!(load(damaged).contains("`features.7.bias` holds numbers that are not finite"));
     let mut leftover = lpips;
     leftover.insert("features.40.bias".to_string(), HostTensor { shape: vec![1], values: vec![0.0] });
     assert!(load(leftover).contains("1 unexpected tensors (`features.40.bias`)"));

@@ -2,7 +2,7 @@
 
 mod file;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
@@ -197,6 +197,11 @@ fn applied<M: Module>(
 
 /// Serialises tensors as safetensors.
 pub fn to_bytes(tensors: &HostTensors, storage: Storage) -> Vec<u8> {
+    to_bytes_with(tensors, storage, HashMap::new())
+}
+
+/// [`to_bytes`] with texts beside the tensors (safetensors' `__metadata__`).
+pub fn to_bytes_with(tensors: &HostTensors, storage: Storage, metadata: HashMap<String, String>) -> Vec<u8> {
     let encoded: Vec<(&String, &Vec<usize>, Vec<u8>)> =
         tensors.iter().map(|(name, tensor)| (name, &tensor.shape, encode(&tensor.values, storage))).collect();
     let dtype = match storage {
@@ -208,7 +213,8 @@ pub fn to_bytes(tensors: &HostTensors, storage: Storage) -> Vec<u8> {
         let view = TensorView::new(dtype, shape.to_vec(), bytes).expect("shape and bytes agree");
         (name.as_str(), view)
     });
-    safetensors::serialize(views, None).expect("sizes are known")
+    let metadata = (!metadata.is_empty()).then_some(metadata);
+    safetensors::serialize(views, metadata).expect("sizes are known")
 }
 
 /// Reads all tensors of a safetensors file of 16- or 32-bit floats.

@@ -118,10 +118,7 @@ pub fn run(args: Args, output: &Output) -> Result<()> {
         let network = Inception::load(path, &device)?;
         options.set_metrics = vec![Arc::new(InceptionMetrics::new(Some(network)))];
     }
-    let lpips = args.lpips.iter().map(|files| match files.split_once(',') {
-        Some((classifier, heads)) => Lpips::load(classifier, Some(Path::new(heads)), &device),
-        None => Lpips::load(files, None, &device),
-    });
+    let lpips = args.lpips.iter().map(|files| Lpips::load_named(files, &device));
     options.picture_metrics = LpipsMetric::all(lpips.collect::<Result<_, _>>()?);
     if let Some(folder) = &args.predictions {
         return run_given(&args, folder, &pairs, &options, output);

@@ -1,13 +1,16 @@
 //! `model`: look into, export and import model folders.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::ValueEnum;
 use earthmapper::EarthMapper;
 use earthmapper::weights::{self, Storage};
+use earthmapper_geo::{atomic_write, check_output};
 use earthmapper_lab::export::{card, export_model, with_decoder_of};
 use earthmapper_lab::import::{import_tokenizer, import_var};
+use earthmapper_lab::nets::ImportedNetwork;
+use earthmapper_lab::nets::lpips::classifier_and_heads;
 use serde_json::json;
 
 use crate::exit::BadInput;
@@ -20,7 +23,11 @@ pub enum Command {
     Info(InfoArgs),
     /// Make a model folder from a training run
     Export(ExportArgs),
-    /// Make a model or tokenizer folder from VAR's weights (.pth or .safetensors)
+    /// Take in published weights (.pth or .safetensors): VAR's, or a network of a metric or a loss
+    ///
+    /// VAR's tokenizer, with its transformer or without, becomes a model or tokenizer folder. Inception-v3, LPIPS and
+    /// DINOv2 become one file, for `evaluate --inception`, `evaluate --lpips` and `[semantic_infusion]`; a file whose
+    /// names, shapes or numbers are not the network's is refused.
     Import(ImportArgs),
 }
 
@@ -55,15 +62,26 @@ pub struct ExportArgs {
 
 /// From where to where.
 #[derive(clap::Args, Debug)]
+#[command(group = clap::ArgGroup::new("weights").required(true))]
 pub struct ImportArgs {
-    /// The new folder.
+    /// The new folder; of Inception, LPIPS and DINOv2 the new file (.safetensors).
     output: PathBuf,
     /// VAR's tokenizer.
-    #[arg(long, value_name = "FILE", env = "EARTHMAPPER_VAE")]
-    vae: PathBuf,
+    #[arg(long, value_name = "FILE", group = "weights", env = "EARTHMAPPER_VAE")]
+    vae: Option<PathBuf>,
     /// VAR's transformer, as the start of a joint one; without it only the tokenizer is imported.
-    #[arg(long, value_name = "FILE", env = "EARTHMAPPER_VAR")]
+    #[arg(long, value_name = "FILE", requires = "vae", env = "EARTHMAPPER_VAR")]
     var: Option<PathBuf>,
+    /// Inception-v3 under pytorch-fid's names, for FID, KID, precision and recall.
+    #[arg(long, value_name = "FILE", group = "weights", env = "EARTHMAPPER_INCEPTION")]
+    inception: Option<PathBuf>,
+    /// A classifier of torchvision's (AlexNet, VGG-16 or SqueezeNet 1.1) and, behind a comma, the heads of LPIPS; or one
+    /// file that holds both.
+    #[arg(long, value_name = "FILE[,HEADS]", group = "weights", env = "EARTHMAPPER_LPIPS")]
+    lpips: Option<String>,
+    /// DINOv2 under the names of its authors or of transformers, for the semantic infusion.
+    #[arg(long, value_name = "FILE", group = "weights", env = "EARTHMAPPER_DINOV2")]
+    dinov2: Option<PathBuf>,
     /// Sides of the token maps, coarse to fine.
     #[arg(long, value_delimiter = ',', default_value = "1,2,3,4,5,6,8,10,13,16", env = "EARTHMAPPER_SIDES")]
     sides: Vec<usize>,
@@ -163,6 +181,29 @@ fn export(args: &ExportArgs, output: &Output) -> Result<()> {
 }
 
 fn import(args: &ImportArgs, output: &Output) -> Result<()> {
+    if let Some(vae) = &args.vae {
+        return import_published(args, vae, output);
+    }
+    check_output(&args.output, false)?;
+    let device = earthmapper::device::device("cpu")?;
+    let network = if let Some(file) = &args.inception {
+        ImportedNetwork::inception(file, &device)?
+    } else if let Some(files) = &args.lpips {
+        let (classifier, heads) = classifier_and_heads(files);
+        ImportedNetwork::lpips(classifier, heads, &device)?
+    } else {
+        let file = args.dinov2.as_ref().expect("the parser asks for one of the four");
+        ImportedNetwork::dinov2(file, &device)?
+    };
+    atomic_write(&args.output, &network.to_bytes(args.storage.storage()), false)?;
+    output.result(
+        &format!("{}\n{}", network.description, args.output.display()),
+        json!({ "output": args.output, "report": network.description }),
+    )
+}
+
+/// VAR's weights become a tokenizer or model folder.
+fn import_published(args: &ImportArgs, vae: &Path, output: &Output) -> Result<()> {
     check_new(&args.output)?;
     let device = earthmapper::device::device("cpu")?;
     let storage = args.storage.storage();
@@ -170,7 +211,7 @@ fn import(args: &ImportArgs, output: &Output) -> Result<()> {
         Some(var) => {
             let name =
                 args.output.file_name().map_or("imported".into(), |name| name.to_string_lossy().into_owned());
-            let (model, report) = import_var(&args.vae, var, &args.sides, args.heads, &name, &device)?;
+            let (model, report) = import_var(vae, var, &args.sides, args.heads, &name, &device)?;
             let text = format!(
                 "# {}\n\nImported from VAR's weights; it must be trained on pairs.\n\n{report}\n",
                 model.config.name
@@ -179,7 +220,7 @@ fn import(args: &ImportArgs, output: &Output) -> Result<()> {
             report.to_string()
         }
         None => {
-            let (config, tokenizer) = import_tokenizer(&args.vae, &args.sides, &device)?;
+            let (config, tokenizer) = import_tokenizer(vae, &args.sides, &device)?;
             earthmapper::model::save_tokenizer(&config, &tokenizer, &args.output, storage)?;
             "the tokenizer maps exactly".to_string()
         }

@@ -140,7 +140,7 @@ impl DinoV2 {
     /// # Errors
     /// See [`WeightsError`].
     pub fn from_weights(mut weights: NamedTensors, device: &Device) -> Result<Self, WeightsError> {
-        let names = Names::recognise(&mut weights)?;
+        let names = Self::keep_own(&mut weights)?;
         let config = DinoV2Config::of(&weights, names)?;
         // Frozen weights are constants: without autodiff they cost no bookkeeping in a training step.
         let device = &device.clone().without_autodiff();
@@ -168,10 +168,16 @@ impl DinoV2 {
             norm: weights.take_layer_norm(names.norm, width, config.layer_norm_eps, device)?,
             config,
         };
-        // Training hid patches behind this token; inference does not.
-        weights.discard(names.mask_token);
         weights.finish()?;
         Ok(network)
+    }
+
+    /// Drops what lies beside the network and a wrapper's prefix of the names, and tells their scheme.
+    pub(super) fn keep_own(weights: &mut NamedTensors) -> Result<&'static Names, WeightsError> {
+        let names = Names::recognise(weights)?;
+        // Training hid patches behind this token; inference does not.
+        weights.discard(names.mask_token);
+        Ok(names)
     }
 
     /// The network's dimensions.
@@ -345,7 +351,7 @@ impl FeedForward {
 }
 
 /// The names of one scheme. Norms and the GELU feed-forward layer are called the same in all three.
-struct Names {
+pub(super) struct Names {
     /// A name that this scheme has and no other, in the first block.
     mark: &'static str,
     /// What every name begins with, apart from a wrapper's prefix such as `dinov2.`.

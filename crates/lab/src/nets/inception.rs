@@ -60,13 +60,18 @@ impl Inception {
     /// # Errors
     /// See [`WeightsError`].
     pub fn from_weights(mut weights: NamedTensors, device: &Device) -> Result<Self, WeightsError> {
-        let needed = |name: &str| !name.starts_with("fc.") && !name.ends_with(".num_batches_tracked");
-        weights.rename(|name| needed(name).then(|| name.to_string()));
+        Self::keep_own(&mut weights);
         let device = device.clone().without_autodiff();
         let mut source = Source { weights, device: &device };
         let steps = source.network()?;
         source.weights.finish()?;
         Ok(Self { steps, input: InceptionInput::default(), device })
+    }
+
+    /// Drops what a file holds beside the network down to its last pooling: the classifier and counters of batches.
+    pub(super) fn keep_own(weights: &mut NamedTensors) {
+        let needed = |name: &str| !name.starts_with("fc.") && !name.ends_with(".num_batches_tracked");
+        weights.rename(|name| needed(name).then(|| name.to_string()));
     }
 
     /// The same network with another way of resizing.

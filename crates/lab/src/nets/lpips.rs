@@ -152,6 +152,15 @@ impl Lpips {
         Self::from_weights(backbone, heads, device)
     }
 
+    /// [`load`](Self::load) of what the user names in one word, `FILE` or `FILE,HEADS`.
+    ///
+    /// # Errors
+    /// See [`WeightsError`].
+    pub fn load_named(files: &str, device: &Device) -> Result<Self, WeightsError> {
+        let (classifier, heads) = classifier_and_heads(files);
+        Self::load(classifier, heads, device)
+    }
+
     /// [`load`](Self::load) from tensors that are read already.
     ///
     /// # Errors
@@ -162,11 +171,7 @@ impl Lpips {
         device: &Device,
     ) -> Result<Self, WeightsError> {
         let device = device.clone().without_autodiff();
-        // The heads keep their own file's name for errors; in a single file they lie beside the classifier.
-        let mut heads = heads.unwrap_or_else(|| weights.clone());
-        let known = |name: &str| name.starts_with("lin") && !name.starts_with("lins.");
-        heads.rename(|name| known(name).then(|| name.to_string()));
-        weights.rename(torchvision_name);
+        let mut heads = Self::keep_own(&mut weights, heads);
         let Some(backbone) = Backbone::of(&weights) else {
             return Err(WeightsError::OtherNetwork {
                 path: weights.path().to_path_buf(),
@@ -192,6 +197,17 @@ impl Lpips {
         weights.finish()?;
         heads.finish()?;
         Ok(Self { backbone, depths, device })
+    }
+
+    /// Keeps the classifier's features under torchvision's names and gives the heads. These keep their own file's name
+    /// for errors; in a single file they lie beside the classifier.
+    pub(super) fn keep_own(weights: &mut NamedTensors, heads: Option<NamedTensors>) -> NamedTensors {
+        let mut heads = heads.unwrap_or_else(|| weights.clone());
+        // A whole LPIPS state names its heads twice, as `lin0` and as `lins.0`.
+        let known = |name: &str| name.starts_with("lin") && !name.starts_with("lins.");
+        heads.rename(|name| known(name).then(|| name.to_string()));
+        weights.rename(torchvision_name);
+        heads
     }
 
     /// The classifier that the file held.
@@ -265,6 +281,14 @@ impl Lpips {
             distance += sum / (first.height * first.width) as f64;
         }
         distance
+    }
+}
+
+/// `FILE` or `FILE,HEADS` as paths.
+pub fn classifier_and_heads(files: &str) -> (&Path, Option<&Path>) {
+    match files.split_once(',') {
+        Some((classifier, heads)) => (Path::new(classifier), Some(Path::new(heads))),
+        None => (Path::new(files), None),
     }
 }
 

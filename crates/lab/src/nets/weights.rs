@@ -10,6 +10,7 @@ use burn::module::{Module, Param};
 use burn::nn::{LayerNorm, LayerNormConfig, Linear};
 use burn::store::pytorch_reader::{self, PytorchError, PytorchReader};
 use burn::tensor::{DType, Device, Tensor, TensorData};
+use earthmapper::weights::HostTensors;
 use safetensors::tensor::{Dtype as SafeDtype, SafeTensorError, SafeTensors};
 
 /// Why a weights file could not be used. Every message names the file and the cure.
@@ -82,6 +83,14 @@ pub enum WeightsError {
         found: Vec<usize>,
         /// The shape the network needs.
         expected: Vec<usize>,
+    },
+    /// A tensor holds NaN or infinity.
+    #[error("{path}: tensor `{name}` holds numbers that are not finite; the file is damaged, fetch it again")]
+    NotFinite {
+        /// The file asked for.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
     },
     /// The file holds tensors the network does not know.
     #[error("{path}: {count} unexpected tensors ({names}); the file belongs to another network")]
@@ -230,7 +239,7 @@ impl NamedTensors {
     /// Removes and returns the values of a tensor of exactly this shape.
     ///
     /// # Errors
-    /// [`WeightsError::MissingTensor`] and [`WeightsError::Shape`].
+    /// [`WeightsError::MissingTensor`], [`WeightsError::Shape`] and [`WeightsError::NotFinite`].
     pub fn take(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>, WeightsError> {
         let found = self.shape(name)?;
         if found != shape {
@@ -241,7 +250,11 @@ impl NamedTensors {
                 expected: shape.to_vec(),
             });
         }
-        Ok(self.tensors.remove(name).map(|tensor| tensor.values).unwrap_or_default())
+        let values = self.tensors.remove(name).map(|tensor| tensor.values).unwrap_or_default();
+        if !values.iter().all(|value| value.is_finite()) {
+            return Err(WeightsError::NotFinite { path: self.path.clone(), name: name.to_string() });
+        }
+        Ok(values)
     }
 
     /// [`take`](Self::take), as a frozen parameter on a device.
@@ -304,6 +317,12 @@ impl NamedTensors {
         norm.gamma = self.take_parameter(&format!("{prefix}.weight"), [width], device)?;
         norm.beta = Some(self.take_parameter(&format!("{prefix}.bias"), [width], device)?);
         Ok(norm)
+    }
+
+    /// The tensors that have not been taken, as this project's own weights files hold them, and the texts beside them.
+    pub fn into_parts(self) -> (HostTensors, HashMap<String, String>) {
+        let tensor = |HostTensor { shape, values }| earthmapper::weights::HostTensor { shape, values };
+        (self.tensors.into_iter().map(|(name, own)| (name, tensor(own))).collect(), self.metadata)
     }
 
     /// Ends the loading: every tensor must have been taken or discarded.

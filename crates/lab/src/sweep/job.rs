@@ -300,10 +300,7 @@ impl<'a> Worker<'a> {
             }
             options.set_metrics = vec![self.inception[path].clone()];
         }
-        let lpips = settings.lpips.iter().map(|files| match files.split_once(',') {
-            Some((classifier, heads)) => Lpips::load(classifier, Some(Path::new(heads)), device),
-            None => Lpips::load(files, None, device),
-        });
+        let lpips = settings.lpips.iter().map(|files| Lpips::load_named(files, device));
         options.picture_metrics = LpipsMetric::all(lpips.collect::<Result<_, _>>()?);
         Ok(options)
     }
