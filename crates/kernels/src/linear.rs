@@ -8,8 +8,14 @@ use crate::gemm::{self, Packed, Rows};
 use crate::precision::Precision;
 use crate::quantize::{dequantize, quantize, quantize_weight};
 
-/// Rows that one thread takes at a time: what is done to them after the product still finds them in the cache.
+/// The most rows that one thread takes at a time: what is done to them after the product still finds them in the cache.
 const ROWS: usize = 66;
+
+/// The fewest rows that are worth a piece of their own, because each piece reads all weights.
+const FEW: usize = 33;
+
+/// Rows that the product's kernels take together: 6 of 32-bit numbers with AVX2, of which pieces should be multiples.
+const TILE: usize = 6;
 
 /// x·W + b with packed weights.
 pub struct Linear {
@@ -96,15 +102,14 @@ impl Linear {
         }
         let rows = out.len() / self.outputs;
         assert_eq!(x.len(), rows * self.inputs, "as many rows out as in");
-        // With few rows all threads share the columns, which the product itself arranges.
-        if rows <= ROWS {
+        let Some(size) = piece(rows, rayon::current_num_threads()) else {
             self.rows(x, out);
             return finish(0, out);
-        }
-        let pieces = out.par_chunks_mut(ROWS * self.outputs).zip(x.par_chunks(ROWS * self.inputs));
+        };
+        let pieces = out.par_chunks_mut(size * self.outputs).zip(x.par_chunks(size * self.inputs));
         pieces.enumerate().for_each(|(i, (out, x))| {
             self.rows(x, out);
-            finish(i * ROWS, out);
+            finish(i * size, out);
         });
     }
 
@@ -132,6 +137,14 @@ impl Linear {
     }
 }
 
+/// Rows of a piece, at most [`ROWS`]: as many pieces as give every thread the same number of them, unless they get too
+/// small. None for a single piece, whose columns all threads share, which the product itself arranges.
+fn piece(rows: usize, threads: usize) -> Option<usize> {
+    let least = rows.div_ceil(ROWS);
+    let pieces = least.next_multiple_of(threads).min(rows / FEW).max(least);
+    (pieces > 1).then(|| rows.div_ceil(pieces).next_multiple_of(TILE))
+}
+
 /// Room for the bytes of a piece of work, kept from piece to piece.
 #[derive(Default)]
 struct Scratch {
@@ -146,4 +159,29 @@ fn with_scratch(work: impl FnOnce(&mut Scratch)) {
     let mut scratch = SCRATCH.take();
     work(&mut scratch);
     SCRATCH.set(scratch);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_are_shared_out_evenly() {
+        for threads in [1, 2, 3, 8, 64] {
+            for rows in 1..2000 {
+                let Some(size) = piece(rows, threads) else {
+                    assert!(rows <= ROWS, "{rows} rows");
+                    continue;
+                };
+                assert!(size <= ROWS && size.is_multiple_of(TILE), "{rows} rows: {size}");
+                // With two threads, nobody has more to do than a piece above the mean.
+                let busiest = rows.div_ceil(size).div_ceil(threads) * size;
+                assert!(threads > 2 || busiest <= rows.div_ceil(threads) + size, "{rows} rows: {busiest}");
+            }
+        }
+        // The steps of d16 on two threads: both are busy to the end.
+        let busiest =
+            |rows: usize| rows.div_ceil(piece(rows, 2).unwrap()).div_ceil(2) * piece(rows, 2).unwrap();
+        assert_eq!([75, 108, 192, 300, 507, 768].map(busiest), [42, 54, 96, 162, 264, 396]);
+    }
 }
