@@ -200,7 +200,7 @@ impl Results {
                 false => "the points are about different pairs".into(),
             });
             let sampled = record.settings.evaluate.diversity_pictures.min(record.evaluation.pairs);
-            if self.columns.iter().any(|column| column.metric.starts_with("diversity")) {
+            if sampled > 0 && self.columns.iter().any(|column| column.metric.starts_with("diversity")) {
                 notes.push(format!(
                     "diversity: mean difference between three more samples of {sampled} pairs"
                 ));

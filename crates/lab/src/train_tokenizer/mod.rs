@@ -1,263 +1,41 @@
 //! Training the tokenizer: reconstruction, codebook and commitment terms, and optionally perceptual and adversarial
 //! ones (PAPER section 2).
 
+mod config;
+mod validation;
+
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use earthmapper::TokenizerConfig;
 use earthmapper::init::Init;
-use earthmapper::pictures::{from_tensor, to_tensor};
+use earthmapper::pictures::to_tensor;
 use earthmapper::sampler::derive_seed;
 use earthmapper::tokenizer::{MultiScaleTokenizer, TokenPyramid};
 use earthmapper::weights::{self, Missing};
-use earthmapper_geo::pairs::{Pair, PairFolder, PairSelection, PairSource};
+use earthmapper_geo::pairs::PairFolder;
 use earthmapper_geo::picture::Picture;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::data::{AugmentConfig, LoaderConfig, PairLoader, Position, contact_sheet, read_squares};
+use crate::data::{PairLoader, Position, read_squares};
 use crate::export::open_tokenizer;
 use crate::losses::{edge_loss, structural_dissimilarity};
-use crate::nets::discriminator::{
-    PatchDiscriminator, PatchDiscriminatorConfig, adaptive_weight, discriminator_loss, generator_loss,
-};
+use crate::nets::discriminator::{PatchDiscriminator, adaptive_weight, discriminator_loss, generator_loss};
 use crate::nets::lpips::Lpips;
 use crate::optimiser::{Average, Optimiser, OptimiserConfig, gradients_of, load_module, save_module};
 use crate::progress::Progress;
 use crate::run::{Checkpoint, Run};
 use crate::session::{Outcome, Session, TrainError, checkpoint_error, not_a_number, warn_about_overlap};
-use crate::start_from_data::{StartFromData, assignments};
+use crate::start_from_data::assignments;
 
-/// Weights of the losses.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct TokenizerLosses {
-    /// Mean absolute difference.
-    pub absolute: f64,
-    /// Mean squared difference.
-    pub squared: f64,
-    /// Difference of neighbouring pixels' steps.
-    pub edges: f64,
-    /// 1 − SSIM, as it is measured.
-    pub ssim: f64,
-    /// How much more a map's pixels count than a photograph's: its white roads differ from its land by a few grey
-    /// levels only.
-    pub map_weight: f64,
-    /// Weight of the codebook and commitment terms together.
-    pub quantizer: f64,
-    /// β of the commitment term.
-    pub beta: f64,
-    /// LPIPS; off without weights.
-    pub perceptual: Option<PerceptualLoss>,
-    /// Patch discriminator; off when absent.
-    pub adversarial: Option<AdversarialLoss>,
-}
-
-impl Default for TokenizerLosses {
-    fn default() -> Self {
-        Self {
-            absolute: 1.0,
-            squared: 1.0,
-            edges: 0.0,
-            ssim: 0.0,
-            map_weight: 1.0,
-            quantizer: 1.0,
-            beta: 0.25,
-            perceptual: None,
-            adversarial: None,
-        }
-    }
-}
-
-/// LPIPS as a loss.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PerceptualLoss {
-    /// Weight.
-    pub weight: f64,
-    /// VGG-16 in torchvision's names.
-    pub vgg: PathBuf,
-    /// LPIPS heads, when they are not in the same file.
-    pub heads: Option<PathBuf>,
-}
-
-/// A patch discriminator as a loss.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct AdversarialLoss {
-    /// Weight, multiplied by the adaptive weight.
-    pub weight: f64,
-    /// First step at which it counts: the reconstruction must be worth judging.
-    pub start: u64,
-    /// The discriminator.
-    #[serde(default)]
-    pub discriminator: PatchDiscriminatorConfig,
-    /// Its learning rate.
-    pub learning_rate: f64,
-    /// Which pictures it judges.
-    #[serde(default)]
-    pub pictures: Judged,
-}
-
-/// Which pictures the discriminator judges.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Judged {
-    /// Photographs and maps.
-    #[default]
-    Both,
-    /// Photographs: a map's plain areas are right or wrong, and what looks like a map is not enough.
-    Satellite,
-}
-
-impl Judged {
-    /// Those of a batch of photographs and as many maps.
-    fn of(self, batch: Tensor<4>) -> Tensor<4> {
-        match self {
-            Self::Both => batch,
-            Self::Satellite => {
-                let photographs = batch.dims()[0] / 2;
-                batch.narrow(0, 0, photographs)
-            }
-        }
-    }
-}
-
-/// What a training changes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Learn {
-    /// The whole tokenizer.
-    #[default]
-    All,
-    /// What comes after the quantizer. Tokens stay what they are, and so does a transformer that was trained on them.
-    Decoder,
-}
-
-/// Revival of codes that are never chosen.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Revival {
-    /// Codes unused for this many steps are replaced by residuals of the current pictures; 0 is never.
-    pub every: u64,
-    /// No revival after this share of the steps, so that the codebook can settle.
-    pub until: f64,
-}
-
-impl Default for Revival {
-    fn default() -> Self {
-        Self { every: 50, until: 0.8 }
-    }
-}
-
-/// A training of the tokenizer.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TokenizerTraining {
-    /// Seed of weights, order and augmentation.
-    #[serde(default)]
-    pub seed: u64,
-    /// Steps in all.
-    pub steps: u64,
-    /// Where the pairs are.
-    pub data: PairSource,
-    /// Pairs to learn from.
-    #[serde(default)]
-    pub training: PairSelection,
-    /// Pairs to measure on.
-    #[serde(default)]
-    pub validation: PairSelection,
-    /// Loading.
-    #[serde(default)]
-    pub loader: LoaderConfig,
-    /// Augmentation; its side is the tokenizer's.
-    #[serde(default)]
-    pub augment: AugmentConfig,
-    /// A tokenizer folder, a model folder or a tokenizer's run whose weights training starts from. A decoder of another
-    /// shape starts from noise.
-    #[serde(default)]
-    pub from: Option<PathBuf>,
-    /// What learns.
-    #[serde(default)]
-    pub learn: Learn,
-    /// When the decoder learns alone: share of the positions whose codes are exchanged for another position's, so that
-    /// it learns to make the best of a transformer's mistakes.
-    #[serde(default)]
-    pub token_noise: f64,
-    /// The tokenizer.
-    pub tokenizer: TokenizerConfig,
-    /// Losses.
-    #[serde(default)]
-    pub losses: TokenizerLosses,
-    /// Optimiser.
-    #[serde(default)]
-    pub optimiser: OptimiserConfig,
-    /// Where the codec starts.
-    #[serde(default)]
-    pub start: StartFromData,
-    /// Revival of dead codes.
-    #[serde(default)]
-    pub revival: Revival,
-    /// Steps between lines of the log.
-    #[serde(default = "every_10")]
-    pub log_every: u64,
-    /// Steps between validations, with a sample sheet.
-    #[serde(default = "every_500")]
-    pub validate_every: u64,
-    /// Steps between checkpoints.
-    #[serde(default = "every_500")]
-    pub checkpoint_every: u64,
-}
-
-fn every_10() -> u64 {
-    10
-}
-
-fn every_500() -> u64 {
-    500
-}
-
-impl TokenizerTraining {
-    fn check(&self) -> Result<(), TrainError> {
-        let wrong = |key, problem: String| Err(TrainError::Config { key, problem });
-        if let Err(error) = self.tokenizer.check() {
-            return wrong("tokenizer", error.to_string());
-        }
-        if self.augment.picture_side as usize != self.tokenizer.picture_side {
-            let (have, want) = (self.augment.picture_side, self.tokenizer.picture_side);
-            return wrong("augment.picture_side", format!("is {have}, the tokenizer's is {want}"));
-        }
-        if let Some(problem) = self.optimiser.problem() {
-            return wrong("optimiser", problem);
-        }
-        if self.learn == Learn::Decoder && self.from.is_none() {
-            let problem = "learn = \"decoder\" needs the tokenizer whose tokens stay; name its folder".into();
-            return wrong("from", problem);
-        }
-        if !(0.0..=1.0).contains(&self.token_noise) {
-            return wrong("token_noise", format!("is {}; give a share between 0 and 1", self.token_noise));
-        }
-        if self.learn == Learn::All && self.token_noise > 0.0 {
-            return wrong("token_noise", "needs learn = \"decoder\"; leave it out".into());
-        }
-        let side = self.tokenizer.picture_side;
-        if let Some(loss) = &self.losses.adversarial
-            && loss.discriminator.patches(side).is_none()
-        {
-            let problem = format!(
-                "needs a width and layers above zero, and so few layers that something is left of {side} px"
-            );
-            return wrong("losses.adversarial.discriminator", problem);
-        }
-        if self.steps == 0 || self.log_every == 0 || self.validate_every == 0 || self.checkpoint_every == 0 {
-            return wrong("steps, log_every, validate_every, checkpoint_every", "must be above zero".into());
-        }
-        Ok(())
-    }
-}
+pub use config::{
+    AdversarialLoss, Judged, Learn, PerceptualLoss, Revival, TokenizerLosses, TokenizerTraining,
+};
+use validation::{VALIDATED, validate};
 
 /// Everything that changes from step to step.
 struct Trainer {
@@ -710,106 +488,4 @@ fn reconstruction_loss(
 
 fn scalar(tensor: &Tensor<1>) -> f64 {
     f64::from(tensor.clone().into_scalar::<f32>())
-}
-
-/// How well a tokenizer reconstructs pictures it has not seen.
-struct Report {
-    psnr: [f64; 2],
-    /// Share of codes used and perplexity ÷ V, per scale.
-    usage: Vec<(f64, f64)>,
-    dead: usize,
-    sheet: Picture,
-}
-
-impl Report {
-    fn psnr(&self) -> f64 {
-        (self.psnr[0] + self.psnr[1]) / 2.0
-    }
-
-    fn numbers(&self) -> Vec<(&'static str, f64)> {
-        // Names of per-scale numbers live as long as the program: there are a few dozen at most.
-        let name = |what: &str, k: usize| -> &'static str { format!("{what}/{k}").leak() };
-        let mut numbers = vec![
-            ("validation/psnr_satellite", self.psnr[0]),
-            ("validation/psnr_map", self.psnr[1]),
-            ("validation/dead_codes", self.dead as f64),
-        ];
-        for (k, (used, perplexity)) in self.usage.iter().enumerate() {
-            numbers.push((name("validation/code_use", k), *used));
-            numbers.push((name("validation/code_perplexity", k), *perplexity));
-        }
-        numbers
-    }
-
-    fn line(&self, step: u64) -> String {
-        let [satellite, map] = self.psnr;
-        let finest = self.usage.last().map_or(0.0, |usage| usage.0);
-        format!(
-            "step {step}: reconstruction {satellite:.2} dB satellite, {map:.2} dB map; {} codes never used, {:.0} % \
-             used at the finest scale",
-            self.dead,
-            100.0 * finest
-        )
-    }
-}
-
-/// Most validation pairs that are looked at.
-const VALIDATED: usize = 96;
-
-/// Reconstructs validation pairs and measures PSNR and code use.
-fn validate(
-    tokenizer: &MultiScaleTokenizer,
-    pairs: &[Pair],
-    config: &TokenizerTraining,
-    device: &Device,
-) -> Report {
-    let vocabulary = config.tokenizer.vocabulary;
-    let mut squares = [0.0f64; 2];
-    let mut usage = vec![vec![0u64; vocabulary]; config.tokenizer.sides.len()];
-    let mut rows = Vec::new();
-    for pairs in pairs.chunks(4) {
-        let pictures: Vec<Picture> =
-            pairs.iter().flat_map(|pair| [pair.satellite.clone(), pair.map.clone()]).collect();
-        let tokens = tokenizer.encode(to_tensor(&pictures, device)).tokens;
-        let decoded = from_tensor(tokenizer.decode(&tokens));
-        for (k, usage) in usage.iter_mut().enumerate() {
-            tokens.usage(k, vocabulary).iter().zip(usage).for_each(|(new, sum)| *sum += new);
-        }
-        for (i, (before, after)) in pictures.iter().zip(&decoded).enumerate() {
-            squares[i % 2] += psnr(before, after);
-        }
-        if rows.len() < 8 {
-            let row = |i: usize| {
-                vec![pictures[i].clone(), decoded[i].clone(), pictures[i + 1].clone(), decoded[i + 1].clone()]
-            };
-            rows.extend((0..pictures.len()).step_by(2).map(row));
-        }
-    }
-    let never = |code: &usize| usage.iter().all(|counts| counts[*code] == 0);
-    Report {
-        psnr: squares.map(|sum| sum / pairs.len() as f64),
-        dead: (0..vocabulary).filter(never).count(),
-        usage: usage.iter().map(|counts| code_use(counts)).collect(),
-        sheet: contact_sheet(&rows, 4),
-    }
-}
-
-/// Share of codes that occur, and exp(entropy) ÷ V.
-fn code_use(counts: &[u64]) -> (f64, f64) {
-    let total: u64 = counts.iter().sum();
-    let used = counts.iter().filter(|count| **count > 0).count();
-    let entropy: f64 = counts
-        .iter()
-        .filter(|count| **count > 0)
-        .map(|&count| count as f64 / total as f64)
-        .map(|share| -share * share.ln())
-        .sum();
-    (used as f64 / counts.len() as f64, entropy.exp() / counts.len() as f64)
-}
-
-/// PSNR in dB of 8-bit pictures, at most 100.
-fn psnr(a: &Picture, b: &Picture) -> f64 {
-    let square: f64 = a.rgb().iter().zip(b.rgb()).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum();
-    let mean = square / a.rgb().len() as f64;
-    if mean == 0.0 { 100.0 } else { (10.0 * (255.0f64.powi(2) / mean).log10()).min(100.0) }
 }
