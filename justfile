@@ -67,13 +67,13 @@ sweep NAME *FLAGS:
 doctor DEVICE="cpu":
     {{run}} doctor --device {{DEVICE}}
 
-# Compares with the reference implementations' numbers in the folder DIR.
-parity DIR:
+# Compares the model with the reference implementations' numbers in the folder DIR.
+parity-model DIR:
     EARTHMAPPER_PARITY="{{absolute_path(DIR)}}" cargo test --release --workspace --test parity --test nets -- --nocapture
 
 # Computes the metrics' reference numbers anew with the field's Python packages, in an environment in the folder VENV (needs
 # a package index for some gigabytes, and ten minutes), and compares with them.
-parity-metrics VENV="target/metrics-reference":
+parity VENV="target/metrics-reference":
     test -x "{{VENV}}/bin/python" || python3 -m venv "{{VENV}}"
     "{{VENV}}/bin/pip" install --quiet torch torchvision pytorch-fid torch-fidelity prdc scikit-image lpips opencv-contrib-python-headless
     "{{VENV}}/bin/python" tools/metrics_reference.py "{{VENV}}/reference.json"
