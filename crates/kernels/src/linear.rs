@@ -138,11 +138,15 @@ impl Linear {
 }
 
 /// Rows of a piece, at most [`ROWS`]: as many pieces as give every thread the same number of them, unless they get too
-/// small. None for a single piece, whose columns all threads share, which the product itself arranges.
+/// small. None when all are one piece, whose columns all threads share, which the product itself arranges; the pieces
+/// of a gathered convolution are such.
 fn piece(rows: usize, threads: usize) -> Option<usize> {
+    if rows <= ROWS {
+        return None;
+    }
     let least = rows.div_ceil(ROWS);
     let pieces = least.next_multiple_of(threads).min(rows / FEW).max(least);
-    (pieces > 1).then(|| rows.div_ceil(pieces).next_multiple_of(TILE))
+    Some(rows.div_ceil(pieces).next_multiple_of(TILE))
 }
 
 /// Room for the bytes of a piece of work, kept from piece to piece.
@@ -169,10 +173,9 @@ mod tests {
     fn pieces_are_shared_out_evenly() {
         for threads in [1, 2, 3, 8, 64] {
             for rows in 1..2000 {
-                let Some(size) = piece(rows, threads) else {
-                    assert!(rows <= ROWS, "{rows} rows");
-                    continue;
-                };
+                let size = piece(rows, threads);
+                assert_eq!(size.is_none(), rows <= ROWS, "{rows} rows");
+                let Some(size) = size else { continue };
                 assert!(size <= ROWS && size.is_multiple_of(TILE), "{rows} rows: {size}");
                 // With two threads, nobody has more to do than a piece above the mean.
                 let busiest = rows.div_ceil(size).div_ceil(threads) * size;

@@ -11,16 +11,14 @@ use burn::module::Module;
 use burn::tensor::module::conv2d;
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Device, Tensor, TensorData};
-use earthmapper::weights::Storage;
+use earthmapper::weights::{HostTensor, Storage, to_bytes_with};
 use earthmapper_lab::nets::discriminator::{
     adaptive_weight, discriminator_loss, generator_loss, last_convolution_gradient,
 };
 use earthmapper_lab::nets::resize::{Bicubic, resize};
-use earthmapper_lab::nets::weights::HostTensor;
 use earthmapper_lab::nets::{
     DinoV2, ImportedNetwork, Lpips, NamedTensors, PatchDiscriminatorConfig, WeightsError,
 };
-use safetensors::tensor::{Dtype, TensorView, serialize_to_file};
 
 type Tensors = BTreeMap<String, HostTensor>;
 
@@ -36,25 +34,12 @@ fn own_reference(name: &str) -> PathBuf {
 }
 
 fn read_all(path: &Path) -> Tensors {
-    let mut file = NamedTensors::read(path).unwrap();
-    let names: Vec<String> = file.names().map(str::to_string).collect();
-    let take = |name: String| {
-        let shape = file.shape(&name).unwrap().to_vec();
-        let values = file.take(&name, &shape).unwrap();
-        (name, HostTensor { shape, values })
-    };
-    names.into_iter().map(take).collect()
+    NamedTensors::read(path).unwrap().into_parts().0
 }
 
 fn write(path: &Path, tensors: &Tensors, config: &str) {
-    let bytes: BTreeMap<&String, Vec<u8>> = tensors
-        .iter()
-        .map(|(name, tensor)| (name, tensor.values.iter().flat_map(|value| value.to_le_bytes()).collect()))
-        .collect();
-    let views = tensors.iter().map(|(name, tensor)| {
-        (name, TensorView::new(Dtype::F32, tensor.shape.clone(), &bytes[name]).unwrap())
-    });
-    serialize_to_file(views, Some([("config".to_string(), config.to_string())].into()), path).unwrap();
+    let metadata = [("config".to_string(), config.to_string())].into();
+    std::fs::write(path, to_bytes_with(tensors, Storage::F32, metadata)).unwrap();
 }
 
 fn tensor<const D: usize>(host: &HostTensor, device: &Device) -> Tensor<D> {

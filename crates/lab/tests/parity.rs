@@ -4,19 +4,18 @@
 //! `import_var_tokenizer.pth` is part of it: a tiny tokenizer of VAR's names inside a trainer's checkpoint, written by
 //! `torch.save` in 16 bits; element i of the tensor `name` is ((i + name's length) mod 17 − 8) / 16.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Tensor, TensorData};
 use earthmapper::config::{TokenizerConfig, TransformerConfig};
 use earthmapper::guidance::{Guidance, guide};
 use earthmapper::init::Init;
-use earthmapper::weights::{self, HostTensor, Missing};
+use earthmapper::weights::{self, HostTensor, HostTensors, Missing};
 use earthmapper::{
     EarthMapper, JointTransformer, Modality, MultiScaleTokenizer, Sampler, SamplerConfig, TokenPyramid,
 };
 use earthmapper_lab::import::{ImportError, import_tokenizer, import_var, var_tokenizer, var_transformer};
-use earthmapper_lab::nets::{NamedTensors, WeightsError, weights as named};
+use earthmapper_lab::nets::{NamedTensors, WeightsError};
 
 const SIDES: [usize; 5] = [1, 2, 3, 5, 8];
 
@@ -88,15 +87,8 @@ fn assert_close<const D: usize>(
 }
 
 /// All tensors of a file, cases too.
-fn read_all(path: &Path) -> BTreeMap<String, named::HostTensor> {
-    let mut file = NamedTensors::read(path).unwrap();
-    let names: Vec<String> = file.names().map(str::to_string).collect();
-    let take = |name: String| {
-        let shape = file.shape(&name).unwrap().to_vec();
-        let values = file.take(&name, &shape).unwrap();
-        (name, named::HostTensor { shape, values })
-    };
-    names.into_iter().map(take).collect()
+fn read_all(path: &Path) -> HostTensors {
+    NamedTensors::read(path).unwrap().into_parts().0
 }
 
 fn tokenizer(folder: &Path, device: &Device) -> (TokenizerConfig, MultiScaleTokenizer) {
@@ -369,13 +361,13 @@ fn files_that_do_not_fit_are_refused_with_the_reason() {
     assert!(matches!(refused(&cut, &[1, 3]), ImportError::Weights(WeightsError::Truncated { .. })));
 
     let changed = folder.path().join("changed.safetensors");
-    let refused_after = |change: &dyn Fn(&mut BTreeMap<String, named::HostTensor>)| {
+    let refused_after = |change: &dyn Fn(&mut HostTensors)| {
         let mut tensors = whole.clone();
         change(&mut tensors);
         write(&changed, &tensors);
         refused(&changed, &[1, 3]).to_string()
     };
-    let one = named::HostTensor { shape: vec![1], values: vec![0.0] };
+    let one = HostTensor { shape: vec![1], values: vec![0.0] };
     let leftover = refused_after(&|tensors| {
         tensors.insert("trainer.vae_local.encoder.extra.weight".into(), one.clone());
     });
@@ -390,7 +382,7 @@ fn files_that_do_not_fit_are_refused_with_the_reason() {
     assert!(shape.contains("quant_conv.bias") && shape.contains("[1]"), "{shape}");
     // A scalar where a table belongs: the statistic is not needed and the rest is whole, but the table would tell how
     // many scales there are; nothing may be read beyond its shape.
-    let scalar = named::HostTensor { shape: vec![], values: vec![0.0] };
+    let scalar = HostTensor { shape: vec![], values: vec![0.0] };
     let mut tensors = whole.clone();
     tensors.insert("trainer.vae_local.quantize.ema_vocab_hit_SV".into(), scalar);
     write(&changed, &tensors);
@@ -413,11 +405,6 @@ fn files_that_do_not_fit_are_refused_with_the_reason() {
 }
 
 /// Writes tensors as safetensors.
-fn write(path: &Path, tensors: &BTreeMap<String, named::HostTensor>) {
-    let host = |tensor: &named::HostTensor| HostTensor {
-        shape: tensor.shape.clone(),
-        values: tensor.values.clone(),
-    };
-    let tensors = tensors.iter().map(|(name, tensor)| (name.clone(), host(tensor))).collect();
-    std::fs::write(path, weights::to_bytes(&tensors, weights::Storage::F32)).unwrap();
+fn write(path: &Path, tensors: &HostTensors) {
+    std::fs::write(path, weights::to_bytes(tensors, weights::Storage::F32)).unwrap();
 }

@@ -10,7 +10,7 @@ use burn::module::{Module, Param};
 use burn::nn::{LayerNorm, LayerNormConfig, Linear};
 use burn::store::pytorch_reader::{self, PytorchError, PytorchReader};
 use burn::tensor::{DType, Device, Tensor, TensorData};
-use earthmapper::weights::HostTensors;
+use earthmapper::weights::{HostTensor, HostTensors};
 use safetensors::tensor::{Dtype as SafeDtype, SafeTensorError, SafeTensors};
 
 /// Why a weights file could not be used. Every message names the file and the cure.
@@ -114,20 +114,11 @@ pub enum WeightsError {
     },
 }
 
-/// One tensor on the host.
-#[derive(Debug, Clone, PartialEq)]
-pub struct HostTensor {
-    /// Extents, outermost first; empty for a scalar.
-    pub shape: Vec<usize>,
-    /// Row-major values, as many as the product of `shape`.
-    pub values: Vec<f32>,
-}
-
 /// The tensors of one or more weights files by name, as 32-bit floats on the host.
 #[derive(Debug, Clone)]
 pub struct NamedTensors {
     path: PathBuf,
-    tensors: BTreeMap<String, HostTensor>,
+    tensors: HostTensors,
     metadata: HashMap<String, String>,
 }
 
@@ -321,8 +312,7 @@ impl NamedTensors {
 
     /// The tensors that have not been taken, as this project's own weights files hold them, and the texts beside them.
     pub fn into_parts(self) -> (HostTensors, HashMap<String, String>) {
-        let tensor = |HostTensor { shape, values }| earthmapper::weights::HostTensor { shape, values };
-        (self.tensors.into_iter().map(|(name, own)| (name, tensor(own))).collect(), self.metadata)
+        (self.tensors, self.metadata)
     }
 
     /// Ends the loading: every tensor must have been taken or discarded.

@@ -5,10 +5,10 @@
 
 #![allow(dead_code, reason = "tests and benchmarks use different parts")]
 
+use earthmapper::weights::HostTensor;
 use earthmapper_geo::Picture;
 use earthmapper_lab::metrics::Features;
 use earthmapper_lab::nets::NamedTensors;
-use earthmapper_lab::nets::weights::HostTensor;
 
 /// Size of the pictures that are made when nothing else is asked for.
 pub const SIZE: (u32, u32) = (80, 64);
