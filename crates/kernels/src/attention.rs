@@ -4,6 +4,7 @@ use rayon::prelude::*;
 
 use crate::activation::softmax;
 use crate::gemm::{self, Rows};
+use crate::pages::Pages;
 
 /// Queries taken at a time: their scores stay in the cache.
 const QUERIES: usize = 60;
@@ -17,33 +18,32 @@ pub enum Scores {
     Cosine(Vec<f32>),
 }
 
-/// The keys and values of one sequence in one block: room for all of its tokens is made at the start, and more are
-/// written behind those that are there. More than there is room for are taken as well, after a move.
+/// The keys and values of one sequence in one block: room for its tokens is made at the start, and more are written
+/// behind those that are there. More than there is room for are taken as well, after a move.
 #[derive(Clone, Debug, Default)]
 pub struct KeyValues {
+    heads: usize,
     head_width: usize,
-    heads: Vec<Head>,
-}
-
-#[derive(Clone, Debug, Default)]
-struct Head {
-    /// `[tokens, head width]`.
-    keys: Vec<f32>,
-    /// `[tokens, head width]`.
-    values: Vec<f32>,
+    /// Tokens that are there.
+    tokens: usize,
+    /// Tokens that there is room for.
+    room: usize,
+    /// `[heads, room, head width]`.
+    keys: Pages,
+    /// `[heads, room, head width]`.
+    values: Pages,
 }
 
 impl KeyValues {
-    /// Room for `room` tokens of `heads` heads.
+    /// Room for `room` tokens of `heads` heads. It takes no memory before tokens are there.
     pub fn new(heads: usize, head_width: usize, room: usize) -> Self {
-        let size = head_width * room;
-        let head = |_| Head { keys: Vec::with_capacity(size), values: Vec::with_capacity(size) };
-        Self { head_width, heads: (0..heads).map(head).collect() }
+        let pages = || Pages::new(heads * head_width * room);
+        Self { heads, head_width, tokens: 0, room, keys: pages(), values: pages() }
     }
 
     /// Tokens that are there.
     pub fn tokens(&self) -> usize {
-        self.heads.first().map_or(0, |head| head.keys.len().checked_div(self.head_width).unwrap_or(0))
+        self.tokens
     }
 
     /// Adds tokens and lets each of them attend to all that are there.
@@ -53,17 +53,23 @@ impl KeyValues {
     /// # Panics
     /// When there are not whole tokens.
     pub fn step(&mut self, tokens: &[f32], scores: &Scores) -> Vec<f32> {
-        let (heads, head_width) = (self.heads.len(), self.head_width);
+        let (heads, head_width) = (self.heads, self.head_width);
         let width = heads * head_width;
         if width == 0 || tokens.is_empty() {
             return Vec::new();
         }
         assert!(tokens.len().is_multiple_of(3 * width), "whole tokens");
-        let mixed: Vec<Vec<f32>> = self
-            .heads
-            .par_iter_mut()
+        let before = self.tokens;
+        self.tokens += tokens.len() / 3 / width;
+        if self.tokens > self.room {
+            self.make_room(before);
+        }
+        let size = self.room * head_width;
+        let heads =
+            self.keys.values_mut().par_chunks_mut(size).zip(self.values.values_mut().par_chunks_mut(size));
+        let mixed: Vec<Vec<f32>> = heads
             .enumerate()
-            .map(|(index, head)| {
+            .map(|(index, (keys, values))| {
                 let factor = match scores {
                     Scores::Product(factor) => *factor,
                     Scores::Cosine(factors) => factors[index],
@@ -73,14 +79,20 @@ impl KeyValues {
                     let start = i * width + index * head_width;
                     tokens.chunks(3 * width).map(move |token| &token[start..start + head_width])
                 };
-                let room = tokens.len() / 3 / heads;
-                let mut queries = Vec::with_capacity(room);
-                head.keys.reserve_exact(room);
-                head.values.reserve_exact(room);
-                part(0).for_each(|query| push_scaled(query, factor, unit, &mut queries));
-                part(1).for_each(|key| push_scaled(key, 1.0, unit, &mut head.keys));
-                part(2).for_each(|value| head.values.extend_from_slice(value));
-                head.attend(&queries, head_width)
+                let there = self.tokens * head_width;
+                let (keys, values) = (&mut keys[..there], &mut values[..there]);
+                let new = before * head_width;
+                let mut queries = vec![0.0; there - new];
+                for (to, query) in queries.chunks_mut(head_width).zip(part(0)) {
+                    scaled(query, factor, unit, to);
+                }
+                for (to, key) in keys[new..].chunks_mut(head_width).zip(part(1)) {
+                    scaled(key, 1.0, unit, to);
+                }
+                for (to, value) in values[new..].chunks_mut(head_width).zip(part(2)) {
+                    to.copy_from_slice(value);
+                }
+                attend(&queries, keys, values, head_width)
             })
             .collect();
         let mut out = vec![0.0; tokens.len() / 3];
@@ -90,31 +102,44 @@ impl KeyValues {
         }
         out
     }
-}
 
-impl Head {
-    /// softmax(q·kᵀ)·v for scaled queries `[n, width]` → `[n, width]`.
-    fn attend(&self, queries: &[f32], width: usize) -> Vec<f32> {
-        let mut mixed = vec![0.0; queries.len()];
-        let tokens = self.keys.len() / width;
-        let keys = gemm::pack_transposed(Rows::dense(&self.keys, width));
-        let values = gemm::pack(Rows::dense(&self.values, width));
-        let mut scores = vec![0.0; QUERIES.min(queries.len() / width) * tokens];
-        for (queries, mixed) in queries.chunks(QUERIES * width).zip(mixed.chunks_mut(QUERIES * width)) {
-            let scores = &mut scores[..queries.len() / width * tokens];
-            gemm::product(scores, Rows::dense(queries, width), &keys, None, false);
-            softmax(scores, tokens);
-            gemm::product(mixed, Rows::dense(scores, tokens), &values, None, false);
+    /// Room for as many tokens as are to be there, of which `before` are.
+    fn make_room(&mut self, before: usize) {
+        let mut larger = Self::new(self.heads, self.head_width, self.tokens);
+        let (old, new) = (self.room * self.head_width, self.tokens * self.head_width);
+        let pairs = [(&self.keys, &mut larger.keys), (&self.values, &mut larger.values)];
+        for (from, to) in pairs {
+            let heads = to.values_mut().chunks_mut(new).zip(from.values().chunks(old.max(1)));
+            heads.for_each(|(to, from)| {
+                let there = before * self.head_width;
+                to[..there].copy_from_slice(&from[..there]);
+            });
         }
-        mixed
+        *self = Self { tokens: self.tokens, ..larger };
     }
 }
 
-/// Adds a vector times a factor; scaled to length one before, when `unit`.
-fn push_scaled(vector: &[f32], factor: f32, unit: bool, to: &mut Vec<f32>) {
+/// softmax(q·kᵀ)·v for scaled queries `[n, width]` → `[n, width]`.
+fn attend(queries: &[f32], keys: &[f32], values: &[f32], width: usize) -> Vec<f32> {
+    let mut mixed = vec![0.0; queries.len()];
+    let tokens = keys.len() / width;
+    let keys = gemm::pack_transposed(Rows::dense(keys, width));
+    let values = gemm::pack(Rows::dense(values, width));
+    let mut scores = vec![0.0; QUERIES.min(queries.len() / width) * tokens];
+    for (queries, mixed) in queries.chunks(QUERIES * width).zip(mixed.chunks_mut(QUERIES * width)) {
+        let scores = &mut scores[..queries.len() / width * tokens];
+        gemm::product(scores, Rows::dense(queries, width), &keys, None, false);
+        softmax(scores, tokens);
+        gemm::product(mixed, Rows::dense(scores, tokens), &values, None, false);
+    }
+    mixed
+}
+
+/// A vector times a factor; scaled to length one before, when `unit`.
+fn scaled(vector: &[f32], factor: f32, unit: bool, to: &mut [f32]) {
     let factor = match unit {
         true => factor / vector.iter().map(|x| x * x).sum::<f32>().sqrt().max(1e-12),
         false => factor,
     };
-    to.extend(vector.iter().map(|x| factor * x));
+    to.iter_mut().zip(vector).for_each(|(to, x)| *to = factor * x);
 }

@@ -18,6 +18,7 @@ mod gemm;
 mod linear;
 mod map;
 mod norm;
+mod pages;
 mod precision;
 mod quantize;
 mod simd;

@@ -180,9 +180,7 @@ impl PackedTransformer {
             .collect();
         let head = self.head_modulation.apply(&active);
         let sequence = |(i, (visible, condition)): (usize, (&&[usize], &[f32]))| {
-            // Nobody looks back at the last scale.
-            let last = self.scales.len() - 1;
-            let room = (self.scales.total() - self.scales.tokens(last)) * visible.len();
+            let room = self.scales.total() * visible.len();
             let block = |vectors: &Vec<f32>| {
                 let cache = KeyValues::new(self.heads, self.width / self.heads, room);
                 (cache, vectors[i * 6 * self.width..(i + 1) * 6 * self.width].to_vec())
@@ -227,7 +225,8 @@ impl PackedTransformer {
         for (index, block) in self.blocks.iter().enumerate() {
             x = self.block(index, block, x, &rows, sequences);
             if k + 1 == self.scales.len() {
-                // Most of what a generation needs beside the weights: gone before the next block's grows.
+                // Nobody looks back at the last scale. This is most of what a generation needs beside the weights: gone
+                // before the next block's grows.
                 sequences.iter_mut().for_each(|sequence| sequence.blocks[index].0 = KeyValues::default());
             }
         }
