@@ -7,7 +7,7 @@ use crate::gemm::{self, Rows};
 use crate::pages::Pages;
 
 /// Queries taken at a time: their scores stay in the cache.
-const QUERIES: usize = 60;
+pub(crate) const QUERIES: usize = 60;
 
 /// How scores are made of queries and keys.
 #[derive(Clone, Debug, PartialEq)]
@@ -120,7 +120,7 @@ impl KeyValues {
 }
 
 /// softmax(q·kᵀ)·v for scaled queries `[n, width]` → `[n, width]`.
-fn attend(queries: &[f32], keys: &[f32], values: &[f32], width: usize) -> Vec<f32> {
+pub(crate) fn attend(queries: &[f32], keys: &[f32], values: &[f32], width: usize) -> Vec<f32> {
     let mut mixed = vec![0.0; queries.len()];
     let tokens = keys.len() / width;
     let keys = gemm::pack_transposed(Rows::dense(keys, width));

@@ -71,6 +71,15 @@ pub(crate) fn product(out: &mut [f32], a: Rows<f32>, b: &Packed<f32>, bias: Opti
     });
 }
 
+/// out += aᵀ·b, where `a` has as many rows as `b`.
+pub(crate) fn product_transposed(out: &mut [f32], a: Rows<f32>, b: &Packed<f32>) {
+    FLOATS.with(|gemm| {
+        let options = GemmOptions { beta: 1.0, ..Default::default() };
+        gemm.gemm(out, GemmInputA::Unpacked(a.view(true)), GemmInputB::Packed(b), options)
+            .expect("sizes that fit");
+    });
+}
+
 /// out = a·b in whole numbers.
 pub(crate) fn product_bytes(out: &mut [i32], a: Rows<u8>, b: &Packed<i8>) {
     BYTES.with(|gemm| {

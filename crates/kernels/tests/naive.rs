@@ -1,19 +1,10 @@
 //! Every kernel against plain loops, over odd sizes, single rows and nothing at all.
 
+mod common;
+
+use common::numbers;
 use earthmapper_kernels::*;
 use proptest::prelude::*;
-
-/// Numbers that depend on the seed alone, in [−1, 1].
-fn numbers(count: usize, seed: u64) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let next = |_| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
-    };
-    (0..count).map(next).collect()
-}
 
 /// The largest difference relative to the largest value.
 fn difference(found: &[f32], expected: &[f64]) -> f64 {

@@ -3,14 +3,25 @@
 //! Burn's `flex` back end takes these one value at a time, on one thread and through the C library's `exp` and `tanh`,
 //! which costs several seconds of a translation with a large model. Where no gradients are wanted and the values lie in
 //! ordinary memory, the functions here take them on all threads, in loops that the compiler turns into vector
-//! instructions; the results differ in the last bits. On every other device, and in training, they are Burn's own.
+//! instructions; the results differ in the last bits. Where gradients are wanted there, the layers of `learned.rs` run. On
+//! every other device they are Burn's own.
 
 use burn::nn::GroupNorm;
 use burn::tensor::{DType, Device, Tensor, activation};
 use rayon::prelude::*;
 
+use crate::learned::{self, is_learned};
+
 /// Values that one thread takes at a time: they stay in its cache.
 const CHUNK: usize = 16 * 1024;
+
+/// The exact GELU.
+pub fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    match is_learned(&x) {
+        true => learned::gelu(x, false),
+        false => activation::gelu(x),
+    }
+}
 
 /// GELU in its tanh form.
 pub fn gelu_tanh<const D: usize>(x: Tensor<D>) -> Tensor<D> {
@@ -18,12 +29,16 @@ pub fn gelu_tanh<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     const TWICE: f32 = 1.595_769;
     match is_plain(&x) {
         true => map(x, |x| x * sigmoid(TWICE * (x + 0.044715 * x * x * x))),
+        false if is_learned(&x) => learned::gelu(x, true),
         false => activation::gelu_approximate(x),
     }
 }
 
 /// Softmax over the last dimension.
 pub fn softmax_last<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    if is_learned(&x) {
+        return learned::softmax(x);
+    }
     if !is_plain(&x) {
         return activation::softmax(x, D - 1);
     }
@@ -44,9 +59,15 @@ pub fn softmax_last<const D: usize>(x: Tensor<D>) -> Tensor<D> {
 
 /// SiLU of a group norm of `[batch, channels, h, w]`.
 pub fn group_norm_silu(norm: &GroupNorm, x: Tensor<4>) -> Tensor<4> {
-    let (Some(gain), Some(shift), true) = (&norm.gamma, &norm.beta, is_plain(&x)) else {
+    let (Some(gain), Some(shift)) = (&norm.gamma, &norm.beta) else {
         return activation::silu(norm.forward(x));
     };
+    if is_learned(&x) {
+        return learned::group_norm_silu(x, gain.val(), shift.val(), norm.num_groups, norm.epsilon as f32);
+    }
+    if !is_plain(&x) {
+        return activation::silu(norm.forward(x));
+    }
     let [_, channels, height, width] = x.dims();
     let (plane, members) = (height * width, channels / norm.num_groups);
     let gain: Vec<f32> = gain.val().try_into_vec_as().expect("32-bit floats");

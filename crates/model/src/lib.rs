@@ -13,6 +13,7 @@ pub mod guidance;
 pub mod init;
 mod label;
 pub mod lattice;
+mod learned;
 pub mod model;
 mod mosaic;
 pub mod packed;

@@ -1,8 +1,8 @@
-//! 3 × 3 convolutions of inference on the CPU.
+//! 3 × 3 convolutions on the CPU.
 //!
 //! Burn's `flex` back end first turns the whole map so that channels come last, on one thread, and gathers each tile
 //! value by value; at 256 × 256 pixels that takes as long as the products. Here a tile is gathered row by row from the map
-//! as it lies, and multiplied with the weights as they lie.
+//! as it lies, and multiplied with the weights as they lie. Where gradients are wanted, the layer of `learned.rs` runs.
 
 use burn::nn::PaddingConfig2d;
 use burn::nn::conv::Conv2d;
@@ -10,6 +10,7 @@ use burn::tensor::{Tensor, TensorData};
 use rayon::prelude::*;
 
 use crate::activation::is_plain;
+use crate::learned::{self, is_learned};
 
 /// Positions per tile: the gathered tile (9 · channels · positions values) then stays in the cache.
 const TILE: usize = 512;
@@ -17,9 +18,12 @@ const TILE: usize = 512;
 /// What `conv` gives for `[batch, channels, h, w]`.
 pub(super) fn convolve(conv: &Conv2d, x: Tensor<4>) -> Tensor<4> {
     let same = matches!(conv.padding, PaddingConfig2d::Explicit(1, 1, 1, 1)) && conv.kernel_size == [3, 3];
-    let plain = conv.stride == [1, 1] && conv.dilation == [1, 1] && conv.groups == 1 && is_plain(&x);
+    let dense = conv.stride == [1, 1] && conv.dilation == [1, 1] && conv.groups == 1;
     match &conv.bias {
-        Some(bias) if same && plain => {
+        Some(bias) if same && dense && is_learned(&x) => {
+            learned::convolution(x, conv.weight.val(), bias.val())
+        }
+        Some(bias) if same && dense && is_plain(&x) => {
             let bias: Vec<f32> = bias.val().try_into_vec_as().expect("32-bit floats");
             same_3x3(x, conv.weight.val(), &bias)
         }

@@ -9,6 +9,7 @@ use burn::tensor::{Device, Tensor};
 use crate::activation::softmax_last;
 use crate::config::{AttentionKind, TransformerConfig};
 use crate::init::Init;
+use crate::learned::{self, is_learned};
 
 /// What one block keeps from step to step.
 #[derive(Clone, Debug, Default)]
@@ -66,6 +67,9 @@ impl Attention {
     /// The block-causal mask needs no mask: the queries of a scale simply see the keys up to the scale's end.
     pub fn forward(&self, x: Tensor<3>, ends: &[usize]) -> Tensor<3> {
         let (query, key, value) = self.project(x);
+        if is_learned(&query) {
+            return self.merge(learned::scale_attention(query, key, value, ends));
+        }
         let mut start = 0;
         let mut mixed = Vec::with_capacity(ends.len());
         for &end in ends {

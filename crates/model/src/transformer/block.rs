@@ -2,15 +2,16 @@
 
 use burn::module::{Module, Param};
 use burn::nn::Linear;
-use burn::tensor::activation::{gelu, silu};
+use burn::tensor::activation::silu;
 use burn::tensor::module::layer_norm;
 use burn::tensor::{Tensor, TensorData};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::activation::gelu_tanh;
+use crate::activation::{gelu, gelu_tanh};
 use crate::config::{Activation, AdaptiveNorm, TransformerConfig};
 use crate::init::Init;
+use crate::learned::{self, is_learned};
 
 use super::attention::{Attention, BlockCache};
 
@@ -158,6 +159,9 @@ pub(super) fn split<const N: usize>(vectors: Tensor<2>) -> [Tensor<3>; N] {
 
 /// Layer norm without gain, then (1 + scale) · x + shift.
 pub(super) fn modulate(x: Tensor<3>, scale: Tensor<3>, shift: Tensor<3>, epsilon: f64) -> Tensor<3> {
+    if is_learned(&x) {
+        return learned::modulated_norm(x, scale, shift, epsilon as f32);
+    }
     let [batch, _, width] = x.dims();
     let gain = scale.add_scalar(1.0);
     if batch == 1 {

@@ -20,10 +20,11 @@ pub use packed::{PackedTransformer, Sequence, SequenceInput};
 use block::{View, modulate, modulation, split};
 use burn::module::{Module, Param};
 use burn::nn::Linear;
-use burn::tensor::activation::{gelu, silu};
+use burn::tensor::activation::silu;
 use burn::tensor::{Device, Tensor, TensorData};
 use earthmapper_geo::Modality;
 
+use crate::activation::gelu;
 use crate::config::{AdaptiveNorm, Forcing, TokenizerConfig, TransformerConfig};
 use crate::geo_embedding::GeoEmbedding;
 use crate::init::Init;
