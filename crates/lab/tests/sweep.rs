@@ -496,7 +496,7 @@ fn what_cannot_be_swept_is_refused_before_anything_is_done() {
         ),
         (
             axis("key = \"evaluate.generation.to_map.views\"\nvalues = [1, 3]"),
-            "a 3: evaluate.generation.to_map.views: must be 1, or toward the map 1, 4 or 8",
+            "a 3: evaluate.generation.to_map.views: must be 1, or toward the map 1, 4, 8 or 16",
         ),
         (
             axis(&format!("{key}values = [{}]", "1, ".repeat(300))),

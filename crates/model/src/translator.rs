@@ -92,7 +92,7 @@ pub struct GenerationOptions {
     pub sampler: SamplerConfig,
     /// Which embeddings are decoded.
     pub decode: Decode,
-    /// In how many views a translation toward the map is made, 1, 4 or 8; see [`views`](crate::views). They cost as
+    /// In how many views a translation toward the map is made, 1, 4, 8 or 16; see [`views`](crate::views). They cost as
     /// many times the work. Toward the satellite it is 1: many photographs fit one map, and what several inventions agree
     /// on is no photograph. Looked at by translations of pictures, scenes and tiles and by evaluations only; [`Translator::run`],
     /// in-painting, out-painting and the generation of pairs are always one view.
@@ -178,7 +178,7 @@ pub enum GenerationError {
         found: usize,
     },
     /// The option `views` is another number.
-    #[error("views: is {0}; make it 1, 4 or 8")]
+    #[error("views: is {0}; make it 1, 4, 8 or 16")]
     Views(usize),
     /// The option `views` is above 1 toward the satellite.
     #[error("views: is {views}; toward the {to} there is one view, make it 1")]

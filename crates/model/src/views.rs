@@ -1,12 +1,13 @@
 //! Translation of a window in several views, joined into one.
 //!
-//! A photograph that is mirrored or turned shows the same ground, and its map is the map mirrored or turned. So a window
-//! can be translated in up to eight views ([`GenerationOptions::views`]), each result be turned back, and each pixel take
-//! the colour that the views agree on best: the medoid, which is always a colour that some view has there. Everything
-//! that goes from pictures to a translation's windows goes through [`Translator::encode_views`] and
-//! [`Translator::translate_views`]; one view is a plain run.
+//! A photograph that is mirrored or turned shows the same ground, and its map is the map mirrored or turned; and a part of it,
+//! magnified, is a photograph from nearer by. So a window can be translated in up to sixteen views
+//! ([`GenerationOptions::views`]), each of them one of its four corners, a little larger than a quarter needs and turned in some
+//! way, and each pixel take the colour that the views which show it agree on best: the medoid, which is always a colour that
+//! some view has there. Everything that goes from pictures to a translation's windows goes through
+//! [`Translator::encode_views`] and [`Translator::translate_views`]; one view is a plain run.
 
-use earthmapper_geo::picture::{Mask, Picture};
+use earthmapper_geo::picture::{Mask, Picture, PixelArea};
 use earthmapper_geo::{Modality, Place};
 use rayon::prelude::*;
 
@@ -17,93 +18,123 @@ use crate::tokenizer::Encoding;
 use crate::translator::{Condition, GenerationError, GenerationOptions, Known, Translator};
 use crate::windows::filled_with_mean;
 
-/// One of the eight ways to see a square: mirrored or not, then turned clockwise by some right angles.
-///
-/// It is 4 if mirrored, plus the right angles; seeds depend on that number. 0 is the square as it is.
+/// A way to see a square window: the whole or one of its corners, mirrored or not, then turned clockwise by some right angles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct View(u32);
+pub struct View {
+    /// Which corner, row by row; `None` is the whole window.
+    corner: Option<u32>,
+    /// 4 if mirrored, plus the right angles.
+    turn: u32,
+}
 
-/// All views; the first four are not mirrored.
-const ALL: &[View] = &[View(0), View(1), View(2), View(3), View(4), View(5), View(6), View(7)];
+/// The window as it is.
+const WHOLE: &[View] = &[View { corner: None, turn: 0 }];
+
+/// All four corners in turn, each time turned in other ways.
+const CORNERS: &[View] = &{
+    let mut all = [View { corner: None, turn: 0 }; 16];
+    let mut i = 0;
+    while i < 16 {
+        let corner = i as u32 % 4;
+        all[i] = View { corner: Some(corner), turn: (corner + i as u32 / 4 * 5) % 8 };
+        i += 1;
+    }
+    all
+};
 
 impl View {
-    /// So many views, the first of them the square as it is: 1, 4 (quarter turns) or 8 (of the mirror image too); `None` for
-    /// other numbers. Of two views neither would be nearer to the other, and the join would be the first.
+    /// So many views: 1 is the square as it is, 4, 8 and 16 are its corners, each turned in one, two or four ways; `None` for
+    /// other numbers.
     pub fn some(count: usize) -> Option<&'static [Self]> {
         match count {
-            1 | 4 | 8 => Some(&ALL[..count]),
+            1 => Some(WHOLE),
+            4 | 8 | 16 => Some(&CORNERS[..count]),
             _ => None,
         }
     }
 
-    /// A square picture in this view.
+    /// A square picture in this view, as large as the picture.
     ///
     /// # Panics
     /// When it is not square.
     pub fn apply(self, picture: &Picture) -> Picture {
         let side = square(picture.width(), picture.height());
+        let ([x, y], span) = self.area(side);
+        let [x, y, width, height] = [x, y, span, span].map(f64::from);
+        let part = picture.resampled(PixelArea { x, y, width, height }, side, side);
         Picture::drawn(side, side, |x, y| {
             let (x, y) = self.origin(x, y, side);
-            picture.pixel(x, y)
+            part.pixel(x, y)
         })
     }
 
-    /// A square mask in this view.
+    /// A square mask in this view: a pixel is a hole where the mask has one in the middle of what it shows.
     ///
     /// # Panics
     /// When it is not square.
     pub fn apply_mask(self, mask: &Mask) -> Mask {
         let side = square(mask.width(), mask.height());
+        let ([left, top], span) = self.area(side);
         Mask::drawn(side, side, |x, y| {
             let (x, y) = self.origin(x, y, side);
-            mask.is_hole(x, y)
+            let shown = |i: u32| (2 * i + 1) * span / (2 * side);
+            mask.is_hole(left + shown(x), top + shown(y))
         })
     }
 
-    /// The square picture that looks like `picture` in this view.
-    ///
-    /// # Panics
-    /// When it is not square.
-    pub fn undo(self, picture: &Picture) -> Picture {
-        let side = square(picture.width(), picture.height());
-        Picture::drawn(side, side, |x, y| {
-            let (x, y) = self.target(x, y, side);
-            picture.pixel(x, y)
-        })
-    }
-
-    /// The same for one value per token of a square grid, `[tokens]`.
-    pub fn undo_tokens(self, values: &[f32]) -> Vec<f32> {
-        let side = values.len().isqrt() as u32;
-        let value = |x: u32, y: u32| {
-            let (x, y) = self.target(x, y, side);
-            values[(y * side + x) as usize]
+    /// Where in the view the middle of a cell of the window is seen, or `None` where it is not. Window and view are `side`
+    /// pixels wide and have `count` cells a row, which may be those pixels.
+    pub fn seen_at(self, x: u32, y: u32, count: u32, side: u32) -> Option<(u32, u32)> {
+        let (from, span) = self.area(side);
+        let place = |i: u32, from: u32| {
+            let middle = (f64::from(i) + 0.5) / f64::from(count) * f64::from(side);
+            let share = (middle - f64::from(from)) / f64::from(span);
+            (0.0..1.0).contains(&share).then(|| (share * f64::from(count)) as u32)
         };
-        (0..side).flat_map(|y| (0..side).map(move |x| value(x, y))).collect()
+        Some(self.target(place(x, from[0])?, place(y, from[1])?, count))
+    }
+
+    /// The place of what the view shows of a window at `place`: its pixels show less ground. Its middle is taken for the
+    /// window's, a tenth of a window away at most.
+    fn place(self, place: Place, side: u32) -> Place {
+        let share = f64::from(self.area(side).1) / f64::from(side);
+        let ground = place.metres_per_pixel().map(|metres| metres * share);
+        Place::new(place.position(), ground).expect("a part of a positive number")
+    }
+
+    /// Top left corner and side of what the view shows of a window. Corners leave out 15 % of the side: together they show
+    /// all of it, and each is about as much larger as the cuts that models learn from.
+    fn area(self, side: u32) -> ([u32; 2], u32) {
+        let Some(corner) = self.corner else { return ([0, 0], side) };
+        let rest = (side * 3 + 10) / 20;
+        ([corner % 2 * rest, corner / 2 * rest], side - rest)
     }
 
     /// The seed of this view, where `seed` is the window's: its own for the window as it is.
     fn seed(self, seed: u64) -> u64 {
-        if self.0 == 0 { seed } else { derive_seed(seed, &[u64::from(self.0)]) }
+        match self.corner {
+            None => seed,
+            Some(corner) => derive_seed(seed, &[u64::from(corner), u64::from(self.turn)]),
+        }
     }
 
-    /// Where in the square a position of the view comes from.
+    /// Where in what is shown a position of the view comes from.
     fn origin(self, x: u32, y: u32, side: u32) -> (u32, u32) {
         let last = side - 1;
-        let (x, y) = match self.0 % 4 {
+        let (x, y) = match self.turn % 4 {
             0 => (x, y),
             1 => (y, last - x),
             2 => (last - x, last - y),
             _ => (last - y, x),
         };
-        (if self.0 < 4 { x } else { last - x }, y)
+        (if self.turn < 4 { x } else { last - x }, y)
     }
 
-    /// Where in the view a position of the square comes to lie.
+    /// Where in the view a position of what is shown comes to lie.
     fn target(self, x: u32, y: u32, side: u32) -> (u32, u32) {
         let last = side - 1;
-        let x = if self.0 < 4 { x } else { last - x };
-        match self.0 % 4 {
+        let x = if self.turn < 4 { x } else { last - x };
+        match self.turn % 4 {
             0 => (x, y),
             1 => (last - y, x),
             2 => (last - x, last - y),
@@ -182,30 +213,26 @@ impl Translator<'_> {
                 runs.iter().map(|&(task, i)| task.source.views[i].seed(task.seed)).collect();
             let result = self.run(&conditions, &seeds, options, &mut |_| {})?.remove(0);
             let pictures = self.decode(result.reconstruction);
-            for ((&(task, i), picture), uncertainty) in runs.iter().zip(pictures).zip(result.uncertainty) {
-                let view = task.source.views[i];
-                made.push(match view {
-                    View(0) => MadeWindow { picture, uncertainty },
-                    _ => MadeWindow {
-                        picture: view.undo(&picture),
-                        uncertainty: view.undo_tokens(&uncertainty),
-                    },
-                });
-            }
+            let pictures = pictures.into_iter().zip(result.uncertainty);
+            made.extend(pictures.map(|(picture, uncertainty)| MadeWindow { picture, uncertainty }));
         }
         let mut made = made.into_iter();
-        let join = |task: &WindowTask| joined(made.by_ref().take(task.source.views.len()).collect());
+        let join = |task: &WindowTask| {
+            let views = task.source.views;
+            joined(views, made.by_ref().take(views.len()).collect())
+        };
         Ok(tasks.iter().map(join).collect())
     }
 
     /// What is known of a window in its view `i`: its source and, if there is any, what is made of it already.
     fn condition(&self, task: &WindowTask, i: usize, to: Modality) -> Condition {
         let model = self.model();
-        let mut condition = Condition::translation(model, task.source.encodings[i].clone(), to, task.place);
+        let view = task.source.views[i];
+        let place = task.place.map(|place| view.place(place, model.tokenizer_config.picture_side as u32));
+        let mut condition = Condition::translation(model, task.source.encodings[i].clone(), to, place);
         if let Some((picture, open)) = &task.before
             && open.holes().contains(&false)
         {
-            let view = task.source.views[i];
             let (picture, hole) = (view.apply(picture), view.apply_mask(open));
             let filled = filled_with_mean(&picture, &hole);
             let features = model.features(to_tensor(&[filled], &model.device()));
@@ -216,30 +243,39 @@ impl Translator<'_> {
     }
 }
 
-/// The views of one window, turned back, as one window.
-fn joined(mut views: Vec<MadeWindow>) -> MadeWindow {
-    if views.len() == 1 {
-        return views.remove(0);
+/// What was made of one window in some views, each as it sees it, as one window.
+fn joined(views: &[View], mut made: Vec<MadeWindow>) -> MadeWindow {
+    if views == WHOLE {
+        return made.remove(0);
     }
-    let mut uncertainty = vec![0.0; views[0].uncertainty.len()];
-    for view in &views {
-        uncertainty.iter_mut().zip(&view.uncertainty).for_each(|(sum, value)| *sum += value);
-    }
-    uncertainty.iter_mut().for_each(|sum| *sum /= views.len() as f32);
-    let pictures: Vec<&Picture> = views.iter().map(|view| &view.picture).collect();
-    MadeWindow { picture: medoids(&pictures), uncertainty }
+    let side = square(made[0].picture.width(), made[0].picture.height());
+    let tokens = made[0].uncertainty.len().isqrt() as u32;
+    let mean = |i: u32| {
+        let seen = views.iter().zip(&made).filter_map(|(view, made)| {
+            let (x, y) = view.seen_at(i % tokens, i / tokens, tokens, side)?;
+            Some(made.uncertainty[(y * tokens + x) as usize])
+        });
+        let (sum, count) = seen.fold((0.0, 0.0), |(sum, count), value| (sum + value, count + 1.0));
+        sum / count
+    };
+    MadeWindow { picture: medoids(views, &made, side), uncertainty: (0..tokens * tokens).map(mean).collect() }
 }
 
-/// Per pixel the colour among equally large pictures whose summed absolute distance to all the others' is least, the first
-/// of such. No new colour comes up, as it would in a mean. Two pictures are as far from each other as the other way
-/// round, so that of two it is the first.
-fn medoids(pictures: &[&Picture]) -> Picture {
-    let (width, height) = (pictures[0].width(), pictures[0].height());
-    let at = |i: usize| -> Vec<[u8; 3]> {
-        pictures.iter().map(|picture| picture.rgb().as_chunks::<3>().0[i]).collect()
+/// Per pixel the colour among the views that show it whose summed absolute distance to all the others' is least, the first of
+/// such. No new colour comes up, as it would in a mean. Two colours are as far from each other as the other way round, so that
+/// of two it is the first.
+fn medoids(views: &[View], made: &[MadeWindow], side: u32) -> Picture {
+    let row = |y: u32| {
+        (0..side).flat_map(move |x| {
+            let seen = views.iter().zip(made).filter_map(|(view, made)| {
+                let (x, y) = view.seen_at(x, y, side, side)?;
+                Some(made.picture.pixel(x, y))
+            });
+            medoid(&seen.collect::<Vec<_>>())
+        })
     };
-    let rgb = (0..width as usize * height as usize).into_par_iter().flat_map_iter(|i| medoid(&at(i)));
-    Picture::new(width, height, rgb.collect()).expect("three bytes a pixel")
+    let rgb = (0..side).into_par_iter().flat_map_iter(row).collect();
+    Picture::new(side, side, rgb).expect("three bytes a pixel")
 }
 
 fn medoid(colours: &[[u8; 3]]) -> [u8; 3] {
@@ -247,7 +283,7 @@ fn medoid(colours: &[[u8; 3]]) -> [u8; 3] {
         |a: &[u8; 3], b: &[u8; 3]| -> u32 { a.iter().zip(b).map(|(a, b)| u32::from(a.abs_diff(*b))).sum() };
     let sum = |a: &&[u8; 3]| -> u32 { colours.iter().map(|b| apart(a, b)).sum() };
     // The first of equals.
-    *colours.iter().min_by_key(sum).expect("at least one view")
+    *colours.iter().min_by_key(sum).expect("corners that show all of a window")
 }
 
 #[cfg(test)]
@@ -257,51 +293,98 @@ mod tests {
     use super::*;
     use crate::{EarthMapper, EarthMapperConfig, TokenizerConfig, TransformerConfig};
 
+    /// Colours that grow evenly to the right and downward.
     fn picture() -> Picture {
-        Picture::drawn(5, 5, |x, y| [(x * 40) as u8, (y * 50) as u8, (x * x + 7 * y) as u8])
+        Picture::drawn(20, 20, |x, y| [(x * 12) as u8, (y * 12) as u8, 77])
     }
 
-    #[test]
-    fn every_view_is_another_and_can_be_undone() {
-        let picture = picture();
-        let mask = Mask::drawn(5, 5, |x, y| x > 2 || y == 0);
-        let values: Vec<f32> = (0..25).map(|i| i as f32).collect();
-        let mut seen = Vec::new();
-        for &view in View::some(8).unwrap() {
-            let applied = view.apply(&picture);
-            assert!(!seen.contains(&applied), "{view:?}");
-            assert_eq!(view.undo(&applied), picture, "{view:?}");
-            // A mask and a grid are turned like the picture that shows them.
-            let shown =
-                |mask: &Mask| Picture::drawn(5, 5, |x, y| if mask.is_hole(x, y) { [255; 3] } else { [0; 3] });
-            assert_eq!(shown(&view.apply_mask(&mask)), view.apply(&shown(&mask)), "{view:?}");
-            let grid = |values: &[f32]| Picture::drawn(5, 5, |x, y| [values[(y * 5 + x) as usize] as u8; 3]);
-            assert_eq!(grid(&view.undo_tokens(&values)), view.undo(&grid(&values)), "{view:?}");
-            seen.push(applied);
+    fn all() -> impl Iterator<Item = View> {
+        WHOLE.iter().chain(CORNERS).copied()
+    }
+
+    /// A picture as in a view's turn, by the turns of [`Picture`].
+    fn turned(picture: &Picture, turn: u32) -> Picture {
+        match turn {
+            0..4 => picture.quarter_turned(turn),
+            _ => picture.flipped().quarter_turned(turn - 4),
+        }
+    }
+
+    fn turned_back(picture: &Picture, turn: u32) -> Picture {
+        match turn {
+            0..4 => picture.quarter_turned(4 - turn),
+            _ => picture.quarter_turned(8 - turn).flipped(),
         }
     }
 
     #[test]
-    fn views_are_mirror_images_and_quarter_turns() {
+    fn views_are_magnified_corners_in_turns() {
         let picture = picture();
-        let as_seen = |count: usize| -> Vec<Picture> {
-            View::some(count).unwrap().iter().map(|view| view.apply(&picture)).collect()
-        };
-        let mirrored = picture.flipped();
-        assert_eq!(as_seen(1), std::slice::from_ref(&picture));
-        assert_eq!(as_seen(4), [0, 1, 2, 3].map(|turns| picture.quarter_turned(turns)));
-        assert_eq!(as_seen(8)[4..], [0, 1, 2, 3].map(|turns| mirrored.quarter_turned(turns)));
-        assert_eq!(as_seen(8)[..4], as_seen(4));
-        assert!([0, 2, 3, 5, 6, 7, 9, 16].iter().all(|&count| View::some(count).is_none()));
+        assert_eq!(View::some(1).unwrap(), WHOLE);
+        assert_eq!(WHOLE[0].apply(&picture), picture);
+        for count in [4, 8, 16] {
+            let views = View::some(count).unwrap();
+            assert_eq!(views, &CORNERS[..count]);
+            // 3 of 20 pixels are left out, so that corners start at 0 or at 3.
+            for (i, &view) in views.iter().enumerate() {
+                let [x, y] = [[0.0, 0.0], [3.0, 0.0], [0.0, 3.0], [3.0, 3.0]][i % 4];
+                let corner = picture.resampled(PixelArea { x, y, width: 17.0, height: 17.0 }, 20, 20);
+                assert_eq!(view.apply(&picture), turned(&corner, view.turn), "{view:?}");
+            }
+        }
+        let different: std::collections::HashSet<Vec<u8>> =
+            all().map(|view| view.apply(&picture).into_rgb()).collect();
+        assert_eq!(different.len(), 17);
+        assert!([0, 2, 3, 5, 7, 9, 15, 17, 32].iter().all(|&count| View::some(count).is_none()));
     }
 
     #[test]
-    fn the_window_as_it_is_has_its_own_seed() {
-        let seeds: Vec<u64> = ALL.iter().map(|view| view.seed(9)).collect();
-        assert_eq!(seeds[0], 9);
-        assert_eq!(seeds[5], derive_seed(9, &[5]));
-        let different: std::collections::HashSet<&u64> = seeds.iter().collect();
-        assert_eq!(different.len(), 8);
+    fn what_a_view_shows_is_found_in_it() {
+        let picture = picture();
+        // The lower right quarter, whose middle cells of two a row show the same as its pixels.
+        let mask = Mask::drawn(20, 20, |x, y| x > 9 && y > 9);
+        for view in all() {
+            let (applied, seen_mask) = (view.apply(&picture), view.apply_mask(&mask));
+            for (x, y) in (0..20).flat_map(|y| (0..20).map(move |x| (x, y))) {
+                let shown = view.corner.is_none_or(|corner| {
+                    let inside = |i: u32, far: bool| if far { i >= 3 } else { i < 17 };
+                    inside(x, corner % 2 == 1) && inside(y, corner / 2 == 1)
+                });
+                let Some((seen_x, seen_y)) = view.seen_at(x, y, 20, 20) else {
+                    assert!(!shown, "{view:?} at {x}, {y}");
+                    continue;
+                };
+                assert!(shown, "{view:?} at {x}, {y}");
+                // A pixel of the view shows 0.85 of a step, from at most half a step away.
+                let (a, b) = (applied.pixel(seen_x, seen_y), picture.pixel(x, y));
+                assert!(
+                    a.iter().zip(b).all(|(a, b)| a.abs_diff(b) <= 7),
+                    "{view:?} at {x}, {y}: {a:?}, {b:?}"
+                );
+                if !(8..12).contains(&x) && !(8..12).contains(&y) {
+                    assert_eq!(seen_mask.is_hole(seen_x, seen_y), mask.is_hole(x, y), "{view:?} at {x}, {y}");
+                }
+            }
+        }
+        // Together the corners show everything, in cells of any size.
+        for count in [1, 2, 5, 16, 20] {
+            for (x, y) in (0..count).flat_map(|y| (0..count).map(move |x| (x, y))) {
+                assert!(CORNERS[..4].iter().any(|view| view.seen_at(x, y, count, 20).is_some()));
+            }
+        }
+    }
+
+    #[test]
+    fn the_window_as_it_is_has_its_own_seed_and_place() {
+        assert_eq!(WHOLE[0].seed(9), 9);
+        let different: std::collections::HashSet<u64> = all().map(|view| view.seed(9)).collect();
+        assert_eq!(different.len(), 17);
+        let place = Place::new(earthmapper_geo::LonLat::new(3.0, 4.0).unwrap(), Some(2.0)).unwrap();
+        assert_eq!(WHOLE[0].place(place, 20), place);
+        let nearer = CORNERS[5].place(place, 20);
+        assert_eq!((nearer.position(), nearer.metres_per_pixel()), (place.position(), Some(1.7)));
+        let anywhere = Place::new(place.position(), None).unwrap();
+        assert_eq!(CORNERS[5].place(anywhere, 20), anywhere);
     }
 
     #[test]
@@ -325,16 +408,34 @@ mod tests {
             uncertainty: uncertainty.to_vec(),
         };
         let first = window(10, 90, [0.0, 0.5, 1.0, 0.25]);
-        assert_eq!(joined(vec![first.clone()]), first);
-        let made = joined(vec![
-            first,
-            window(20, 80, [0.5, 0.5, 0.0, 0.25]),
-            window(21, 0, [0.25, 0.5, 0.5, 0.25]),
-            window(99, 81, [0.25, 0.5, 0.5, 0.25]),
-        ]);
+        assert_eq!(joined(WHOLE, vec![first.clone()]), first);
+        let made = joined(
+            &[WHOLE[0]; 4],
+            vec![
+                first,
+                window(20, 80, [0.5, 0.5, 0.0, 0.25]),
+                window(21, 0, [0.25, 0.5, 0.5, 0.25]),
+                window(99, 81, [0.25, 0.5, 0.5, 0.25]),
+            ],
+        );
         // Per channel: left 10 → 110, 20 → 90, 21 → 90; right: 90 → 109, 80 → 91, 81 → 91.
         assert_eq!(made, window(20, 80, [0.25, 0.5, 0.5, 0.25]));
     }
+
+    #[test]
+    fn only_views_that_show_a_pixel_have_a_say() {
+        // Of 7 pixels a corner leaves one out.
+        let window = |corner: u8| MadeWindow {
+            picture: Picture::filled(7, 7, [10 * corner; 3]),
+            uncertainty: vec![f32::from(corner); 49],
+        };
+        let made = joined(&CORNERS[..4], (1..=4).map(window).collect());
+        let at = |x: u32, y: u32| (made.picture.pixel(x, y)[0], made.uncertainty[(y * 7 + x) as usize]);
+        assert_eq!([at(0, 0), at(6, 0), at(0, 6), at(6, 6)], [(10, 1.0), (20, 2.0), (30, 3.0), (40, 4.0)]);
+        // Of two the first; of 10, 20, 30 and 40 either middle one is nearest to the others.
+        assert_eq!([at(3, 0), at(0, 3), at(3, 3)], [(10, 1.5), (10, 2.0), (20, 2.5)]);
+    }
+
     fn tiny() -> EarthMapper {
         let tokenizer = TokenizerConfig {
             picture_side: 16,
@@ -356,36 +457,34 @@ mod tests {
     fn a_window_in_views_is_plain_runs_joined() {
         let model = tiny();
         let translator = Translator::new(&model);
-        let options = GenerationOptions { views: 8, ..Default::default() };
+        let options = GenerationOptions { views: 16, ..Default::default() };
         let source = Picture::drawn(16, 16, |x, y| [(x * 15) as u8, (y * 9) as u8, (x * y) as u8]);
         let neighbours = Picture::drawn(16, 16, |x, y| [(y * 15) as u8, (x * 3) as u8, (x * x) as u8]);
         let hole = Mask::drawn(16, 16, |x, y| x > 5 && y > 9);
-        let shown = Picture::drawn(16, 16, |x, y| [if hole.is_hole(x, y) { 255 } else { 0 }; 3]);
-        let turned = |picture: &Picture, view: u32| match view {
-            0..4 => picture.quarter_turned(view),
-            _ => picture.flipped().quarter_turned(view - 4),
-        };
-        let back = |picture: &Picture, view: u32| match view {
-            0..4 => picture.quarter_turned(4 - view),
-            _ => picture.quarter_turned(8 - view).flipped(),
-        };
+        // Two of 16 pixels are left out by each corner.
+        let areas = [[0, 0], [2, 0], [0, 2], [2, 2]];
         let mut by_hand = Vec::new();
-        for view in 0..8 {
-            let encoding = translator.encode(&[turned(&source, view)]).remove(0);
+        for &view in WHOLE.iter().chain(CORNERS) {
+            let magnified = |picture: &Picture| match view.corner {
+                None => picture.clone(),
+                Some(corner) => {
+                    let [x, y] = areas[corner as usize].map(f64::from);
+                    picture.resampled(PixelArea { x, y, width: 14.0, height: 14.0 }, 16, 16)
+                }
+            };
+            let seen = |picture: &Picture| turned(&magnified(picture), view.turn);
+            let encoding = translator.encode(&[seen(&source)]).remove(0);
             let mut condition = Condition::translation(&model, encoding, Modality::Map, None);
-            let seen = turned(&shown, view);
-            let hole = Mask::drawn(16, 16, |x, y| seen.pixel(x, y)[0] > 0);
-            let filled = filled_with_mean(&turned(&neighbours, view), &hole);
+            let hole = view.apply_mask(&hole);
+            let filled = filled_with_mean(&seen(&neighbours), &hole);
             let features = model.features(to_tensor(&[filled], &model.device()));
             condition.known[1] = Known::Part { features, hole };
-            let seed = if view == 0 { 7 } else { derive_seed(7, &[u64::from(view)]) };
-            let made = translator.run(&[condition], &[seed], &options, &mut |_| {}).unwrap().remove(0);
-            by_hand.push(MadeWindow {
-                picture: back(&translator.decode(made.reconstruction)[0], view),
-                uncertainty: View(view).undo_tokens(&made.uncertainty[0]),
-            });
+            let made =
+                translator.run(&[condition], &[view.seed(7)], &options, &mut |_| {}).unwrap().remove(0);
+            let picture = turned_back(&translator.decode(made.reconstruction)[0], view.turn);
+            by_hand.push((view, picture, made.uncertainty[0].clone()));
         }
-        for count in [1, 4, 8] {
+        for count in [1, 4, 8, 16] {
             let options = GenerationOptions { views: count, ..Default::default() };
             let views = options.views_toward(Modality::Map).unwrap();
             let sources = translator.encode_views(&[source.clone(), neighbours.clone()], views, 3);
@@ -397,15 +496,35 @@ mod tests {
             };
             let tasks: Vec<WindowTask> = sources.iter().map(task).collect();
             let made = translator.translate_views(&tasks, Modality::Map, &options, 3).unwrap();
-            let wanted = views.iter().map(|view| by_hand[view.0 as usize].clone()).collect();
-            let wanted: MadeWindow = joined(wanted);
-            assert_eq!(made[0].picture, wanted.picture, "{count} views");
-            // Logits of another batch size may differ in their last bits.
-            let pairs = || made[0].uncertainty.iter().zip(&wanted.uncertainty);
-            assert!(pairs().all(|(made, wanted)| (made - wanted).abs() < 1e-5), "{count} views");
+            let ways: Vec<_> = match count {
+                1 => vec![&by_hand[0]],
+                _ => by_hand[1..=count].iter().collect(),
+            };
+            let wanted = Picture::drawn(16, 16, |x, y| {
+                let colours = ways.iter().filter_map(|(view, picture, _)| {
+                    let Some(corner) = view.corner else { return Some(picture.pixel(x, y)) };
+                    let [left, top] = areas[corner as usize];
+                    let at = |i: u32, from: u32| {
+                        let inside = i.checked_sub(from).filter(|&i| i < 14)?;
+                        Some(((f64::from(inside) + 0.5) * 16.0 / 14.0) as u32)
+                    };
+                    Some(picture.pixel(at(x, left)?, at(y, top)?))
+                });
+                medoid(&colours.collect::<Vec<_>>())
+            });
+            assert_eq!(made[0].picture, wanted, "{count} views");
+            let uncertainty = &made[0].uncertainty;
+            assert_eq!(uncertainty.len(), 16);
+            if count == 1 {
+                // Logits of another batch size may differ in their last bits.
+                let pairs = || uncertainty.iter().zip(&ways[0].2);
+                assert!(pairs().all(|(made, wanted)| (made - wanted).abs() < 1e-5));
+            }
+            let highest = ways.iter().flat_map(|way| &way.2).fold(0.0f32, |a, b| a.max(*b));
+            assert!(uncertainty.iter().all(|value| (0.0..=highest + 1e-5).contains(value)));
             assert_eq!(made.len(), 2);
         }
-        assert_ne!(by_hand[0].picture, by_hand[5].picture);
+        assert_ne!(by_hand[0].1, by_hand[5].1);
     }
 
     #[test]

@@ -386,7 +386,7 @@ fn views_do_not_depend_on_batches_and_matter_to_translations_only() {
         assert_ne!(one[0].picture, plain[0].picture);
     }
     let windows = WindowOptions::default();
-    for views in [0, 3, 16] {
+    for views in [0, 3, 32] {
         let error = made(views, Modality::Map, &windows).unwrap_err();
         assert_eq!(error, GenerationError::Views(views));
         assert!(error.to_string().starts_with("views: "));

@@ -61,8 +61,8 @@ pub struct GenerationArgs {
 /// In how many views translations are made; what is not given is the model's own choice.
 #[derive(Args, Debug, Clone)]
 pub struct ViewsArgs {
-    /// Toward the map: translate so many mirrored and turned views of each window and take, per pixel, the colour nearest to the others'. Better maps for as many times the work.
-    #[arg(long, value_name = "1|4|8", value_parser = views, env = "EARTHMAPPER_VIEWS")]
+    /// Toward the map: translate so many magnified and turned corners of each window and take, per pixel, the colour nearest to the others'. Better maps for as many times the work.
+    #[arg(long, value_name = "1|4|8|16", value_parser = views, env = "EARTHMAPPER_VIEWS")]
     pub views: Option<usize>,
 }
 
@@ -82,7 +82,7 @@ impl ViewsArgs {
 
 fn views(text: &str) -> Result<usize, String> {
     let count = text.trim().parse().ok().filter(|&count| View::some(count).is_some());
-    count.ok_or_else(|| "must be 1, 4 or 8".into())
+    count.ok_or_else(|| "must be 1, 4, 8 or 16".into())
 }
 
 /// Names of [`Complexity`].

@@ -219,7 +219,7 @@ fn check_generation(options: &GenerationOptions, target: Modality) -> Result<(),
         (key_points, "key_points", "needs tau between 0 and 1 and a temperature above 0"),
         (positive(options.sampler.temperature), "sampler.temperature", "must be above 0"),
         (share(options.sampler.top_p), "sampler.top_p", "must be between 0 and 1"),
-        (options.views_toward(target).is_ok(), "views", "must be 1, or toward the map 1, 4 or 8"),
+        (options.views_toward(target).is_ok(), "views", "must be 1, or toward the map 1, 4, 8 or 16"),
     ];
     match checks.into_iter().find(|(good, ..)| !good) {
         Some((_, key, problem)) => Err((key, problem.into())),
