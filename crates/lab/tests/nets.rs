@@ -13,7 +13,7 @@ use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Device, Tensor, TensorData};
 use earthmapper::weights::{HostTensor, Storage, to_bytes_with};
 use earthmapper_lab::nets::discriminator::{
-    adaptive_weight, discriminator_loss, generator_loss, last_convolution_gradient,
+    adaptive_weight, discriminator_loss, feature_matching, generator_loss, last_convolution_gradient,
 };
 use earthmapper_lab::nets::resize::{Bicubic, resize};
 use earthmapper_lab::nets::{
@@ -370,7 +370,7 @@ fn adversarial_gradients_reach_the_discriminator_and_the_picture() {
     let generated = Tensor::<4>::from_data(TensorData::new(numbers(3 * 32 * 32, 2), [1, 3, 32, 32]), &device);
     let generated = generated.require_grad();
 
-    let loss = discriminator_loss(network.forward(real), network.forward(generated.clone().detach()));
+    let loss = discriminator_loss(network.forward(real.clone()), network.forward(generated.clone().detach()));
     let gradients = loss.backward();
     let mut counter = GradientCounter { gradients: &gradients, with: 0, without: 0 };
     network.visit(&mut counter);
@@ -379,6 +379,14 @@ fn adversarial_gradients_reach_the_discriminator_and_the_picture() {
 
     let loss = generator_loss(network.forward(generated.clone()));
     let gradient = generated.grad(&loss.backward()).unwrap();
+    assert!(floats(gradient).iter().any(|slope| *slope != 0.0));
+
+    let (made, seen) = (network.judge(generated.clone()), network.judge(real));
+    assert_eq!(floats(made.logits.clone()), floats(network.forward(generated.clone())));
+    // 32 pixels, halved twice, then less one: channels and sides of what the layers see.
+    let shapes: Vec<[usize; 4]> = made.features.iter().map(|features| features.dims()).collect();
+    assert_eq!(shapes, [[1, 4, 16, 16], [1, 8, 8, 8], [1, 16, 7, 7]]);
+    let gradient = generated.grad(&feature_matching(&made.features, &seen.features).backward()).unwrap();
     assert!(floats(gradient).iter().any(|slope| *slope != 0.0));
 }
 
@@ -395,6 +403,20 @@ impl burn::module::ModuleVisitor for GradientCounter<'_> {
             None => self.without += 1,
         }
     }
+}
+
+#[test]
+fn feature_matching_by_hand() {
+    let features = |values: &[f32]| {
+        let data = TensorData::new(values.to_vec(), [1, 1, 1, values.len()]);
+        Tensor::<4>::from_data(data, &Device::flex())
+    };
+    let real = [features(&[1.0, -3.0]), features(&[0.0, 0.0, 0.0])];
+    let generated = [features(&[2.0, -3.0]), features(&[0.001, -0.002, 0.0])];
+    // (1 + 0) ÷ 2 of a mean magnitude of 2; 0.001 of one that is taken for 0.001.
+    let loss = feature_matching(&generated, &real).into_scalar::<f32>();
+    assert!((loss - (0.25 + 1.0) / 2.0).abs() < 1e-6, "{loss}");
+    assert_eq!(feature_matching(&real, &real).into_scalar::<f32>(), 0.0);
 }
 
 #[test]

@@ -221,6 +221,7 @@ fn a_stopped_tokenizer_run_goes_on_as_if_never_stopped() {
             discriminator: toml::from_str("width = 4\nlayers = 1").unwrap(),
             learning_rate: 1e-3,
             pictures: Judged::Both,
+            features: 0.0,
         });
         let train = |session: &Session| train_tokenizer::train(&config, session).unwrap();
         let weights = |run: &Path| tokenizer_weights(run, &config.tokenizer);
@@ -452,6 +453,7 @@ fn a_decoder_learns_alone_and_the_tokens_stay() {
             discriminator: toml::from_str("width = 4\nlayers = 1").unwrap(),
             learning_rate: 1e-3,
             pictures: Judged::Satellite,
+            features: 0.3,
         });
         let train = |session: &Session| train_tokenizer::train(&config, session).unwrap();
         let run = |which: &str| temporary.path().join(format!("{name}-{which}"));
@@ -461,6 +463,8 @@ fn a_decoder_learns_alone_and_the_tokens_stay() {
             whole
         });
         assert!(said.contains("only the decoder learns"), "{said}");
+        let last = numbers(&whole).into_iter().rfind(|line| line["features"].is_number()).unwrap();
+        assert!(last["features"].as_f64().unwrap() > 0.0, "{last}");
         let weights = |run: &Path| tokenizer_weights(run, &config.tokenizer);
         for tensors in weights(&whole) {
             for (name, tensor) in &tensors {
@@ -914,6 +918,14 @@ fn wrong_configurations_are_named() {
     let error = train_tokenizer::train(&wrong, &session(&run, Start::Fresh)).unwrap_err();
     let key = "losses.adversarial.discriminator";
     assert!(matches!(&error, TrainError::Config { key: found, .. } if *found == key), "{error}");
+    for features in ["-1.0", "nan", "inf"] {
+        let text = format!(
+            "weight = 0.1\nstart = 0\nlearning_rate = 1e-3\ndiscriminator = {{ layers = 1 }}\nfeatures = {features}"
+        );
+        wrong.losses.adversarial = Some(toml::from_str(&text).unwrap());
+        let error = train_tokenizer::train(&wrong, &session(&run, Start::Fresh)).unwrap_err();
+        assert!(error.to_string().contains("losses.adversarial.features"), "{error}");
+    }
     let mut wrong = config.clone();
     wrong.optimiser.learning_rate = f64::NAN;
     let error = train_tokenizer::train(&wrong, &session(&run, Start::Fresh)).unwrap_err();

@@ -1,5 +1,5 @@
-//! The adversary of the tokenizer's decoder: a patch discriminator, hinge losses, and the adaptive weight by
-//! which VQGAN (arXiv 2012.09841) balances adversarial against reconstruction loss.
+//! The adversary of the tokenizer's decoder: a patch discriminator, hinge losses, feature matching, and the adaptive weight
+//! by which VQGAN (arXiv 2012.09841) balances adversarial against reconstruction loss.
 
 use burn::module::{Module, Param};
 use burn::nn::conv::{Conv2d, Conv2dConfig};
@@ -92,12 +92,48 @@ impl PatchDiscriminator {
     /// - pictures: `[batch, 3, height, width]` in [-1, 1]
     /// - result: `[batch, 1, height', width']`; 256 pixels become 30 with three layers
     pub fn forward(&self, pictures: Tensor<4>) -> Tensor<4> {
-        let mut features = leaky(self.first.forward(pictures));
-        for stage in &self.stages {
-            features = leaky(stage.norm.forward(stage.convolution.forward(features)));
-        }
-        self.last.forward(features)
+        self.judge(pictures).logits
     }
+
+    /// The logits of [`forward`](Self::forward), and what every layer saw on the way.
+    pub fn judge(&self, pictures: Tensor<4>) -> Judgement {
+        let mut features = vec![leaky(self.first.forward(pictures))];
+        for stage in &self.stages {
+            let before = features[features.len() - 1].clone();
+            features.push(leaky(stage.norm.forward(stage.convolution.forward(before))));
+        }
+        Judgement { logits: self.last.forward(features[features.len() - 1].clone()), features }
+    }
+}
+
+/// What a [`PatchDiscriminator`] says of pictures.
+#[derive(Clone, Debug)]
+pub struct Judgement {
+    /// One logit per patch, `[batch, 1, height, width]`.
+    pub logits: Tensor<4>,
+    /// What comes out of every layer but the last, `[batch, channels, height, width]` each.
+    pub features: Vec<Tensor<4>>,
+}
+
+/// How differently the discriminator sees generated and real pictures (pix2pixHD's feature matching, arXiv 1711.11585): the
+/// mean absolute difference of each layer's features, as a share of the real ones' mean magnitude, averaged over the layers.
+/// No gradient goes to the real ones.
+///
+/// # Shapes
+/// - features: as in [`Judgement`]
+/// - result: `[1]`
+///
+/// # Panics
+/// When there are not as many layers.
+pub fn feature_matching(generated: &[Tensor<4>], real: &[Tensor<4>]) -> Tensor<1> {
+    assert_eq!(generated.len(), real.len(), "features of the same discriminator");
+    let layer = |(generated, real): (&Tensor<4>, &Tensor<4>)| {
+        let real = real.clone().detach();
+        let magnitude = real.clone().abs().mean().clamp_min(1e-3);
+        (generated.clone() - real).abs().mean() / magnitude
+    };
+    let sum = generated.iter().zip(real).map(layer).reduce(|a, b| a + b).expect("at least one layer");
+    sum.div_scalar(generated.len() as f64)
 }
 
 fn leaky(features: Tensor<4>) -> Tensor<4> {

@@ -82,6 +82,16 @@ pub struct AdversarialLoss {
     /// Which pictures it judges.
     #[serde(default)]
     pub pictures: Judged,
+    /// Weight of feature matching, in the terms of a photograph's reconstruction; 0 leaves it out.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub features: f64,
+}
+
+/// Configurations that were written before there was such a weight stay what they are.
+// Serde passes a reference.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_zero(weight: &f64) -> bool {
+    *weight == 0.0
 }
 
 /// Which pictures the discriminator judges.
@@ -233,6 +243,11 @@ impl TokenizerTraining {
                 "needs a width and layers above zero, and so few layers that something is left of {side} px"
             );
             return wrong("losses.adversarial.discriminator", problem);
+        }
+        if let Some(loss) = &self.losses.adversarial
+            && !(loss.features >= 0.0 && loss.features.is_finite())
+        {
+            return wrong("losses.adversarial.features", format!("is {}; give 0 or more", loss.features));
         }
         if self.steps == 0 || self.log_every == 0 || self.validate_every == 0 || self.checkpoint_every == 0 {
             return wrong("steps, log_every, validate_every, checkpoint_every", "must be above zero".into());

@@ -24,7 +24,9 @@ use serde::{Deserialize, Serialize};
 use crate::data::{PairLoader, Position, read_squares};
 use crate::export::open_tokenizer;
 use crate::losses::{edge_loss, structural_dissimilarity};
-use crate::nets::discriminator::{PatchDiscriminator, adaptive_weight, discriminator_loss, generator_loss};
+use crate::nets::discriminator::{
+    Judgement, PatchDiscriminator, adaptive_weight, discriminator_loss, feature_matching, generator_loss,
+};
 use crate::nets::lpips::Lpips;
 use crate::optimiser::{Average, Optimiser, OptimiserConfig, gradients_of, load_module, save_module};
 use crate::progress::Progress;
@@ -312,13 +314,28 @@ impl Trainer {
                 let weight = self.tokenizer.last_weight();
                 weight.grad(&loss.backward()).expect("the last convolution is part of both losses")
             };
-            let judge = |picture: Tensor<4>| generator_loss(adversary.discriminator.forward(picture));
-            let weight = adaptive_weight(gradient(reconstruct(last(), of)), gradient(judge(last())));
+            let judge = |picture: Tensor<4>| adversary.discriminator.judge(picture);
+            let real = (adversarial.features > 0.0).then(|| judge(of.of(target.clone())).features);
+            // Counts as a photograph's reconstruction does.
+            let share = adversarial.features / (1.0 + losses.map_weight);
+            let matched = |judged: &Judgement| {
+                real.as_ref().map(|real| feature_matching(&judged.features, real).mul_scalar(share))
+            };
+            let mut pull = reconstruct(last(), of);
+            if let Some(matched) = matched(&judge(last())) {
+                pull = pull + matched;
+            }
+            let weight = adaptive_weight(gradient(pull), gradient(generator_loss(judge(last()).logits)));
             let weight = f64::from(weight) * adversarial.weight;
             let judged = judge(of.of(picture.clone()));
-            numbers.insert("adversarial", scalar(&judged));
+            if let Some(matched) = matched(&judged) {
+                numbers.insert("features", scalar(&matched));
+                loss = loss + matched;
+            }
+            let fooled = generator_loss(judged.logits);
+            numbers.insert("adversarial", scalar(&fooled));
             numbers.insert("adaptive_weight", weight);
-            loss = loss + judged.mul_scalar(weight);
+            loss = loss + fooled.mul_scalar(weight);
         }
         numbers.insert("loss", scalar(&loss));
         numbers.insert("reconstruction", scalar(&reconstruction));
