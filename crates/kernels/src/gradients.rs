@@ -94,31 +94,29 @@ vectorised! {
     }
 }
 
-/// SiLU of a group norm of channels-first maps, `[batch, channels, plane]`.
+/// SiLU of a group norm of channels-first maps, `[batch, channels, plane]`, in place.
 ///
 /// # Panics
 /// When the sizes do not fit.
 pub fn group_norm_silu(
-    x: &[f32],
+    values: &mut [f32],
     plane: usize,
     groups: usize,
     gain: &[f32],
     shift: &[f32],
     epsilon: f32,
-) -> Vec<f32> {
-    let members = members(x, plane, groups, gain, shift);
-    let mut out = x.to_vec();
-    if x.is_empty() {
-        return out;
+) {
+    let members = members(values, plane, groups, gain, shift);
+    if values.is_empty() {
+        return;
     }
-    out.par_chunks_mut(members * plane).enumerate().for_each(|(index, group)| {
+    values.par_chunks_mut(members * plane).enumerate().for_each(|(index, group)| {
         let first = index % groups * members;
         let (mean, scale) = moments(group, epsilon);
         for (member, plane) in group.chunks_mut(plane).enumerate() {
             norm_silu(plane, mean, scale * gain[first + member], shift[first + member]);
         }
     });
-    out
 }
 
 /// Of [`group_norm_silu`]: the gradients of x, gain and shift.

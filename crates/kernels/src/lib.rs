@@ -8,7 +8,7 @@
 //! - [`Convolution`] over a [`Map`], channels last: 1 × 1, 3 × 3 by gathering or by Winograd's method
 //! - [`layer_norm`], [`group_norm`], [`gelu`], [`gelu_tanh`], [`softmax`]
 //! - [`KeyValues`]: attention over keys and values that grow in place
-//! - `…_backward`: derivatives of the layers, and layers that only training takes whole
+//! - `…_backward`: derivatives of the layers; [`group_norm_silu`] and [`scale_attention`] as Burn's modules lay out their values
 //!
 //! Every function is compared with plain loops in `tests/naive.rs`, every derivative with differences in `tests/gradients.rs`.
 

@@ -186,9 +186,8 @@ struct GroupNormSilu {
 
 impl Layer<3> for GroupNormSilu {
     fn forward(&self, [x, gain, shift]: [Host; 3]) -> (Vec<usize>, Vec<f32>) {
-        let plane = x.shape[2] * x.shape[3];
-        let out =
-            kernels::group_norm_silu(x.values, plane, self.groups, gain.values, shift.values, self.epsilon);
+        let (mut out, plane) = (x.values.to_vec(), x.shape[2] * x.shape[3]);
+        kernels::group_norm_silu(&mut out, plane, self.groups, gain.values, shift.values, self.epsilon);
         (x.shape.to_vec(), out)
     }
 
