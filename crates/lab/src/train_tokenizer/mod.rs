@@ -318,17 +318,18 @@ impl Trainer {
             let real = (adversarial.features > 0.0).then(|| judge(of.of(target.clone())).features);
             // Counts as a photograph's reconstruction does.
             let share = adversarial.features / (1.0 + losses.map_weight);
-            let matched = |judged: &Judgement| {
-                real.as_ref().map(|real| feature_matching(&judged.features, real).mul_scalar(share))
+            let matched = |judged: &Judgement, real: &[Tensor<4>]| {
+                feature_matching(&judged.features, real).mul_scalar(share)
             };
             let mut pull = reconstruct(last(), of);
-            if let Some(matched) = matched(&judge(last())) {
-                pull = pull + matched;
+            if let Some(real) = &real {
+                pull = pull + matched(&judge(last()), real);
             }
             let weight = adaptive_weight(gradient(pull), gradient(generator_loss(judge(last()).logits)));
             let weight = f64::from(weight) * adversarial.weight;
             let judged = judge(of.of(picture.clone()));
-            if let Some(matched) = matched(&judged) {
+            if let Some(real) = &real {
+                let matched = matched(&judged, real);
                 numbers.insert("features", scalar(&matched));
                 loss = loss + matched;
             }
